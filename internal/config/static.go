@@ -96,13 +96,23 @@ func Parse(args []string, file io.Reader, env []string) (*Static, error) {
 func (s *Static) accept(name, value, origin string) error {
 	d := Find(ResourceBroker, name)
 	if d == nil {
-		return fmt.Errorf("unknown key %s = %q (%s): %s", name, short(value), origin, whyUnknown(name))
+		return fmt.Errorf("unknown key %s = %q (%s): %s", name, shown(name, value), origin, whyUnknown(name))
 	}
 	if err := d.Validate(value); err != nil {
 		return fmt.Errorf("%w (%s)", err, origin)
 	}
 	s.put(name, d.Format(value), origin)
 	return nil
+}
+
+// shown hides what is likely a secret: the name is unknown, so its type is too.
+func shown(name, value string) string {
+	for _, word := range []string{"password", "passphrase", "secret", "jaas", "keystore.key"} {
+		if strings.Contains(name, word) {
+			return "[hidden]"
+		}
+	}
+	return short(value)
 }
 
 // short keeps an error on one readable line.
@@ -126,7 +136,6 @@ var removed = map[string]string{
 	"offsets.commit.required.acks":               "removed in Kafka 4.0",
 	"auto.include.jmx.reporter":                  "removed in Kafka 4.0",
 	"leader.imbalance.per.broker.percentage":     "removed in Kafka 4.0",
-	"replica.fetch.wait.max.ms.":                 "not a key of Kafka",
 	"group.coordinator.new.enable":               "removed in Kafka 4.0",
 	"transactional.id.expiration.check.interval": "not a key of Kafka: it is transaction.remove.expired.transaction.cleanup.interval.ms",
 }
