@@ -1,0 +1,397 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/milena-mq/milena/internal/config"
+	"github.com/milena-mq/milena/internal/meta"
+	"github.com/milena-mq/milena/internal/storage"
+)
+
+// Load opens and recovers every log in every log directory. The image may be nil: the logs are then
+// recovered under the broker's defaults and get their own configuration with the first Apply, so that a
+// broker can recover its logs while its coordination store starts.
+func (s *Set) Load(im *meta.Image) error {
+	if im == nil {
+		im = meta.Empty()
+	}
+	threads := int(config.NumRecoveryThreadsPerDataDir.Of(config.Layers{Static: s.o.Static}))
+	now := s.now()
+	errs := make([]error, len(s.dirs))
+	var mu sync.Mutex
+	inParallel(len(s.dirs), func(i int) {
+		d := s.dirs[i]
+		logs, err := d.d.Load(threads, now, func(tp meta.TopicPartition, _ meta.UUID) storage.LogConfig {
+			return ReadConfig(s.layers(im, tp.Topic)).Log
+		})
+		if err != nil {
+			errs[i] = fmt.Errorf("load log directory %s: %w", d.d.Path(), err)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, l := range logs {
+			r := replica{l.TopicID(), l.TopicPartition().Partition}
+			if o := s.apply.loaded[r]; o != nil {
+				errs[i] = fmt.Errorf("load %s: it lies in %s and in %s; remove one of them", l.TopicPartition(), o.d.d.Path(), d.d.Path())
+				return
+			}
+			s.apply.loaded[r] = &loadedLog{d, l}
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// Apply carries out what the image says. A nil delta means everything: the first call after Load, which
+// also removes the logs that the image does not place here. Otherwise the delta is what came since the
+// previous call. Disk errors take a log directory offline and are no error of Apply.
+func (s *Set) Apply(im *meta.Image, d *meta.Delta) {
+	s.apply.Lock()
+	defer s.apply.Unlock()
+	s.apply.image = im
+	if d == nil || !s.apply.started {
+		for _, t := range im.Topics() {
+			s.upsert(im, t, nil)
+		}
+		s.removeStrays()
+		s.apply.started = true
+		return
+	}
+	// Deletions first: a topic deleted and created again under its name comes as two entries.
+	for _, id := range d.TopicIDs() {
+		if d.Topics[id].New == nil {
+			s.remove(id)
+		}
+	}
+	for _, id := range d.TopicIDs() {
+		if td := d.Topics[id]; td.New != nil {
+			s.upsert(im, td.New, td.Partitions)
+		}
+	}
+	for _, t := range s.configured(d) {
+		s.configure(im, t)
+	}
+}
+
+// configured lists the hosted topics whose configuration a delta touches.
+func (s *Set) configured(d *meta.Delta) []*topic {
+	if len(d.Configs) == 0 {
+		return nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []*topic
+	for r := range d.Configs {
+		switch {
+		case r.Type == meta.ResourceTopic:
+			if t := s.mu.byName[r.Name]; t != nil {
+				out = append(out, t)
+			}
+		case r.Type == meta.ResourceBroker && (r.Name == "" || r.Name == s.self):
+			out = out[:0]
+			for _, t := range s.mu.byID {
+				out = append(out, t)
+			}
+			return out
+		}
+	}
+	return out
+}
+
+// configure reads a topic's configuration again and hands it to its logs.
+func (s *Set) configure(im *meta.Image, t *topic) {
+	old, c := t.cfg.Load(), ReadConfig(s.layers(im, t.name))
+	if *old == c {
+		return
+	}
+	t.cfg.Store(&c)
+	s.countTimed(old, &c)
+	for _, p := range t.parts { // parts change under apply only, which is held
+		if p == nil {
+			continue
+		}
+		p.log.SetConfig(c.Log)
+		if old.MinISR != c.MinISR {
+			p.setMinISR(c.MinISR)
+		}
+		if c.Durable() && !old.Durable() {
+			p.dir.flusher.mark(p) // what was acknowledged from memory becomes durable now
+		}
+	}
+}
+
+func (s *Set) countTimed(old, c *Config) {
+	if old != nil && old.flushesByTime() {
+		s.timed.Add(-1)
+	}
+	if c != nil && c.flushesByTime() {
+		s.timed.Add(1)
+	}
+}
+
+// job is one partition that upsert works on.
+type job struct {
+	n       int32
+	rec     *meta.Partition
+	p       *Partition
+	d       *dir // where to create it
+	fresh   bool // p is not published yet
+	changed bool
+}
+
+// upsert creates or changes the given partitions of a topic, nil for all.
+func (s *Set) upsert(im *meta.Image, mt *meta.Topic, nums []int32) {
+	s.mu.RLock()
+	t := s.mu.byID[mt.ID]
+	s.mu.RUnlock()
+	if t == nil {
+		t = &topic{id: mt.ID, name: mt.Name}
+		c := ReadConfig(s.layers(im, mt.Name))
+		t.cfg.Store(&c)
+		s.countTimed(nil, &c)
+	}
+	if nums == nil {
+		for n := range mt.Partitions {
+			nums = append(nums, int32(n))
+		}
+	}
+	jobs := s.plan(t, mt, nums)
+	inParallel(len(jobs), func(i int) {
+		j := &jobs[i]
+		if j.p == nil && j.d != nil {
+			j.p, j.fresh = s.create(t, j), true
+		}
+		if j.p != nil {
+			j.changed, _ = j.p.assign(s.o.NodeID, j.rec) // an error has taken the disk offline
+		}
+	})
+	s.publish(t, mt, jobs)
+	for _, j := range jobs {
+		if j.changed {
+			s.tell(j.p)
+		}
+	}
+}
+
+// plan finds what has to be done, and a log directory for each new partition. It also removes what the
+// image does not place here any more.
+func (s *Set) plan(t *topic, mt *meta.Topic, nums []int32) []job {
+	var jobs []job
+	for _, n := range nums {
+		if int(n) >= len(mt.Partitions) {
+			continue
+		}
+		rec := mt.Partitions[n]
+		j := job{n: n, rec: rec}
+		if int(n) < len(t.parts) {
+			j.p = t.parts[n]
+		}
+		if !slices.Contains(rec.Replicas, s.o.NodeID) {
+			if j.p != nil {
+				s.drop(t, j.p)
+			}
+			continue
+		}
+		if j.p == nil {
+			r := replica{t.id, n}
+			switch l := s.apply.loaded[r]; {
+			case l != nil:
+				delete(s.apply.loaded, r)
+				j.p, j.fresh = newPartition(s, l.d, t, l.l), true
+				l.l.SetConfig(t.cfg.Load().Log)
+				l.d.count.Add(1)
+			case !s.apply.started && s.anyOffline():
+				// It may lie on the disk that is not there. An empty replica in its place would make
+				// acknowledged records disappear.
+			default:
+				j.d = s.choose(rec)
+				if j.d != nil {
+					j.d.count.Add(1)
+				}
+			}
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs
+}
+
+// choose picks the directory that the image names, else the one with the fewest partitions.
+func (s *Set) choose(rec *meta.Partition) *dir {
+	var best *dir
+	for _, d := range s.dirs {
+		if d.failed.Load() {
+			continue
+		}
+		for i, id := range rec.Replicas {
+			if id == s.o.NodeID && i < len(rec.Dirs) && rec.Dirs[i] == d.d.ID() {
+				return d
+			}
+		}
+		if best == nil || d.count.Load() < best.count.Load() {
+			best = d
+		}
+	}
+	return best
+}
+
+func (s *Set) anyOffline() bool {
+	return len(s.o.Offline) > 0 || slices.ContainsFunc(s.dirs, func(d *dir) bool { return d.failed.Load() })
+}
+
+func (s *Set) create(t *topic, j *job) *Partition {
+	tp := meta.TopicPartition{Topic: t.name, Partition: j.n}
+	l, err := j.d.d.Create(tp, t.id, t.cfg.Load().Log, s.now())
+	if err != nil {
+		j.d.count.Add(-1)
+		s.o.Log.Error("create partition", "partition", tp.String(), "dir", j.d.d.Path(), "err", err)
+		if errors.Is(err, storage.ErrOffline) {
+			s.dirFailed(j.d, err)
+		}
+		return nil
+	}
+	return newPartition(s, j.d, t, l)
+}
+
+// publish makes the partitions findable.
+func (s *Set) publish(t *topic, mt *meta.Topic, jobs []job) {
+	s.mu.Lock()
+	parts, absent := slices.Clone(t.parts), slices.Clone(t.absent)
+	for len(parts) < len(mt.Partitions) {
+		parts, absent = append(parts, nil), append(absent, false)
+	}
+	for _, j := range jobs {
+		parts[j.n] = j.p
+		if was, is := absent[j.n], j.p == nil; was != is {
+			absent[j.n] = is
+			if is {
+				s.missing.Add(1)
+			} else {
+				s.missing.Add(-1)
+			}
+		}
+	}
+	t.parts, t.absent = parts, absent
+	s.mu.byID[t.id] = t
+	s.mu.byName[t.name] = t
+	s.mu.Unlock()
+	for _, j := range jobs {
+		// The disk may have failed after the partition was made and before it could be found.
+		if j.p != nil && j.p.dir.failed.Load() {
+			j.p.fail(kerr.KafkaStorageError)
+		}
+	}
+}
+
+// tell calls the subscribers of a partition's topic.
+func (s *Set) tell(p *Partition) {
+	subs := s.apply.subs[p.tp.Topic]
+	if len(subs) == 0 {
+		return
+	}
+	epoch, leads := p.Leader()
+	for _, fn := range subs {
+		fn(LeadershipChange{Partition: p, Epoch: epoch, Leads: leads})
+	}
+}
+
+// remove deletes a topic's replicas.
+func (s *Set) remove(id meta.UUID) {
+	s.mu.Lock()
+	t := s.mu.byID[id]
+	if t != nil {
+		delete(s.mu.byID, id)
+		if s.mu.byName[t.name] == t {
+			delete(s.mu.byName, t.name)
+		}
+	}
+	s.mu.Unlock()
+	if t == nil {
+		return
+	}
+	s.countTimed(t.cfg.Load(), nil)
+	for _, a := range t.absent {
+		if a {
+			s.missing.Add(-1)
+		}
+	}
+	inParallel(len(t.parts), func(i int) {
+		if p := t.parts[i]; p != nil {
+			s.delete(p)
+		}
+	})
+	for _, p := range t.parts {
+		if p != nil {
+			s.tell(p)
+		}
+	}
+}
+
+// drop removes one replica of a topic that stays.
+func (s *Set) drop(t *topic, p *Partition) {
+	s.mu.Lock()
+	t.parts = slices.Clone(t.parts)
+	t.parts[p.tp.Partition] = nil
+	s.mu.Unlock()
+	s.delete(p)
+	s.tell(p)
+}
+
+// delete ends everybody who waits, then renames the log out of the way; Housekeep unlinks it later.
+func (s *Set) delete(p *Partition) {
+	p.fail(kerr.NotLeaderForPartition)
+	p.app.Lock() // an append in progress ends first
+	defer p.app.Unlock()
+	p.dir.count.Add(-1)
+	if p.dir.failed.Load() {
+		return
+	}
+	if err := p.dir.d.Delete(p.log, s.now()); err != nil {
+		s.o.Log.Error("delete partition", "partition", p.tp.String(), "err", err)
+		s.storageError(p, err)
+	}
+}
+
+// removeStrays deletes the logs on disk that the first image does not place here: of topics deleted
+// while this broker was down.
+func (s *Set) removeStrays() {
+	for r, l := range s.apply.loaded {
+		s.o.Log.Warn("stray partition removed", "partition", l.l.TopicPartition().String(), "topic_id", r.id.String(), "dir", l.d.d.Path())
+		if err := l.d.d.Delete(l.l, s.now()); err != nil {
+			s.o.Log.Error("delete stray partition", "partition", l.l.TopicPartition().String(), "err", err)
+			if errors.Is(err, storage.ErrOffline) {
+				s.dirFailed(l.d, err)
+			}
+		}
+	}
+	clear(s.apply.loaded)
+}
+
+// retry creates the replicas that could not be created before, for example because the disk was full.
+func (s *Set) retry() {
+	s.apply.Lock()
+	defer s.apply.Unlock()
+	im := s.apply.image
+	if im == nil || s.anyOffline() {
+		return
+	}
+	s.mu.RLock()
+	topics := map[*topic][]int32{}
+	for _, t := range s.mu.byID {
+		for n, a := range t.absent {
+			if a {
+				topics[t] = append(topics[t], int32(n))
+			}
+		}
+	}
+	s.mu.RUnlock()
+	for t, nums := range topics {
+		if mt := im.TopicByID(t.id); mt != nil {
+			s.upsert(im, mt, nums)
+		}
+	}
+}
