@@ -123,7 +123,7 @@ func parseListener(text string) (Listener, error) {
 		return Listener{}, fmt.Errorf("want NAME://host:port")
 	}
 	if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") != "" {
-		return Listener{}, fmt.Errorf("listener name %q: want letters, digits, _, - and .", name)
+		return Listener{}, fmt.Errorf("listener name %q: want letters, digits and any of _ . -", name)
 	}
 	host, port, err := net.SplitHostPort(rest)
 	if err != nil {

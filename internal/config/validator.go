@@ -1,3 +1,5 @@
+//lint:file-ignore ST1005 The sentences go to clients as Kafka words them.
+
 package config
 
 import (
