@@ -11,5 +11,5 @@
 // Invariants: an Append is atomic and is seen by every Tail as one Batch, in order; an Append under
 // a term that is not the newest changes nothing; no error but ErrUnknown leaves the outcome open.
 //
-// Read store.go first, then etcd.go; conform.go is the contract as tests.
+// Read store.go first, then etcd.go; coordtest is the contract as tests.
 package coord

@@ -1,0 +1,137 @@
+package coord
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// repeatAfter is how long the same warning of etcd stays silent after it was logged.
+const repeatAfter = 10 * time.Second
+
+// maxRemembered bounds the table of what was logged lately.
+const maxRemembered = 256
+
+// zapSlog carries etcd's log lines into the broker's: info becomes debug, repeats are dropped, and
+// nothing is said once closing begins.
+type zapSlog struct {
+	log     *slog.Logger
+	closing atomic.Bool
+	running atomic.Bool // a fatal line now ends the process, as etcd means it to
+	fatal   chan string // the first fatal line during boot
+	mu      struct {
+		sync.Mutex
+		last map[string]time.Time
+	}
+}
+
+func newZapSlog(l *slog.Logger) *zapSlog {
+	if l == nil {
+		l = slog.New(slog.DiscardHandler)
+	}
+	z := &zapSlog{log: l, fatal: make(chan string, 1)}
+	z.mu.last = make(map[string]time.Time)
+	return z
+}
+
+func (z *zapSlog) logger() *zap.Logger {
+	return zap.New(&zapCore{z: z}, zap.WithFatalHook(z), zap.WithPanicHook(z))
+}
+
+// OnWrite is what a fatal line does, or one that panics. During boot it ends its goroutine, so that
+// a damaged directory is an error with a message; later it ends the process, because etcd says so
+// only when its own disk failed and nothing it holds can be trusted.
+func (z *zapSlog) OnWrite(ce *zapcore.CheckedEntry, fs []zapcore.Field) {
+	if z.running.Load() {
+		zapcore.WriteThenFatal.OnWrite(ce, fs)
+	}
+	m := ce.Message
+	for _, f := range fs {
+		if err, ok := f.Interface.(error); ok {
+			m += ": " + err.Error()
+		}
+	}
+	select {
+	case z.fatal <- m:
+	default:
+	}
+	runtime.Goexit()
+}
+
+// repeat says that the same message was logged a moment ago.
+func (z *zapSlog) repeat(msg string, now time.Time) bool {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if t, ok := z.mu.last[msg]; ok && now.Sub(t) < repeatAfter {
+		return true
+	}
+	if len(z.mu.last) >= maxRemembered {
+		clear(z.mu.last)
+	}
+	z.mu.last[msg] = now
+	return false
+}
+
+// zapCore is one zap core with its fields.
+type zapCore struct {
+	z      *zapSlog
+	fields []zapcore.Field
+}
+
+func slogLevel(l zapcore.Level) slog.Level {
+	switch {
+	case l <= zapcore.InfoLevel:
+		return slog.LevelDebug
+	case l == zapcore.WarnLevel:
+		return slog.LevelWarn
+	}
+	return slog.LevelError
+}
+
+// Enabled implements zapcore.Core.
+func (c *zapCore) Enabled(l zapcore.Level) bool {
+	return !c.z.closing.Load() && c.z.log.Enabled(context.Background(), slogLevel(l))
+}
+
+// With implements zapcore.Core.
+func (c *zapCore) With(fs []zapcore.Field) zapcore.Core {
+	return &zapCore{z: c.z, fields: append(c.fields[:len(c.fields):len(c.fields)], fs...)}
+}
+
+// Check implements zapcore.Core.
+func (c *zapCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return ce.AddCore(e, c)
+	}
+	return ce
+}
+
+// Write implements zapcore.Core.
+func (c *zapCore) Write(e zapcore.Entry, fs []zapcore.Field) error {
+	l := slogLevel(e.Level)
+	if l >= slog.LevelWarn && e.Level < zapcore.PanicLevel && c.z.repeat(e.Message, e.Time) {
+		return nil
+	}
+	enc := zapcore.NewMapObjectEncoder()
+	for _, f := range c.fields {
+		f.AddTo(enc)
+	}
+	for _, f := range fs {
+		f.AddTo(enc)
+	}
+	attrs := make([]slog.Attr, 0, len(enc.Fields))
+	for k, v := range enc.Fields {
+		attrs = append(attrs, slog.Any(k, v))
+	}
+	c.z.log.LogAttrs(context.Background(), l, "etcd: "+e.Message, attrs...)
+	return nil
+}
+
+// Sync implements zapcore.Core.
+func (c *zapCore) Sync() error { return nil }
