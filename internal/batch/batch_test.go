@@ -433,3 +433,21 @@ func TestCheckAllocatesNothingPerRecord(t *testing.T) {
 		}
 	}
 }
+
+// The fast decoder reads s2's repeats; a client does not. Literal "a", then a repeat of it.
+func TestSnappyRepeatsOfS2AreRefused(t *testing.T) {
+	in := []byte{9, 0, 'a', 1 | 0<<2 | 0<<5, 1, 1, 0}
+	if plainSnappy(in) || !plainSnappy(in[:5]) {
+		t.Fatal("a copy with offset 0 must be found, one with offset 1 is fine")
+	}
+	for _, size := range []int{1, 59, 60, 61, 255, 256, 257, 70_000} {
+		p := make([]byte, size)
+		for i := range p {
+			p[i] = byte(rand.Uint32())
+		}
+		p = append(p, p...)
+		if !plainSnappy(snappy.Encode(nil, p)) {
+			t.Fatal(size)
+		}
+	}
+}

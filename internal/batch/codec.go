@@ -224,11 +224,59 @@ func (r *snappyReader) block() error {
 	if cap(r.buf) < n {
 		r.buf = make([]byte, n)
 	}
-	// Strict: the s2 extensions that the plain decoder also accepts cannot be read by any Kafka client.
-	out, err := snappy.DecodeStrict(r.buf[:n], in)
+	// The fast decoder also accepts the "repeat" copies of s2, which no Kafka client can read; they are refused first.
+	if !plainSnappy(in) {
+		return errSnappy
+	}
+	out, err := snappy.Decode(r.buf[:n], in)
 	if err != nil {
 		return err
 	}
 	r.rest = out
 	return nil
+}
+
+// plainSnappy walks the tags of a block and tells whether no copy has offset 0. A block that is cut short passes: the decoder
+// refuses it.
+func plainSnappy(p []byte) bool {
+	_, n := binary.Uvarint(p)
+	for p = p[max(n, 0):]; len(p) > 0; {
+		tag := p[0]
+		var size int
+		switch tag & 3 {
+		case 0:
+			size = 1 + int(tag>>2) + 1
+			if x := int(tag >> 2); x >= 60 {
+				k := x - 59 // bytes of the length
+				if len(p) < 1+k {
+					return true
+				}
+				v := 0
+				for i := k; i > 0; i-- {
+					v = v<<8 | int(p[i])
+				}
+				size = 1 + k + v + 1
+			}
+		case 1:
+			size = 2
+			if len(p) >= 2 && tag>>5 == 0 && p[1] == 0 {
+				return false
+			}
+		case 2:
+			size = 3
+			if len(p) >= 3 && p[1]|p[2] == 0 {
+				return false
+			}
+		case 3:
+			size = 5
+			if len(p) >= 5 && p[1]|p[2]|p[3]|p[4] == 0 {
+				return false
+			}
+		}
+		if size > len(p) {
+			return true
+		}
+		p = p[size:]
+	}
+	return true
 }
