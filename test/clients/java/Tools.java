@@ -160,7 +160,7 @@ public final class Tools {
         }, () -> "not 4 partitions");
         Proof.equal(topics("--alter", "--topic", t, "--partitions", "2").status, 1, "status of shrinking");
         Proof.equal(topics("--describe", "--unavailable-partitions").ok().out.contains(t), false, "unavailable");
-        Proof.equal(topics("--create", "--topic", "a/b").must("is illegal").status, 1, "status of a bad name");
+        Proof.equal(topics("--create", "--topic", "a/b").must("is invalid").status, 1, "status of a bad name");
         return "create, exists, describe (ids, leaders, isr, configs), list, grow, shrink refused, bad name refused";
     }
 
