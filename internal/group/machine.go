@@ -1,10 +1,12 @@
 package group
 
 import (
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-mq/milena/internal/det"
 	"github.com/milena-mq/milena/internal/meta"
 )
 
@@ -134,4 +136,130 @@ type Answer struct {
 type Out struct {
 	Records []Record
 	Answers []Answer
+}
+
+// Machine is the group coordinator of one partition of __consumer_offsets. It belongs to one goroutine at a time.
+type Machine struct {
+	cfg     Config
+	groups  map[string]*grp
+	foreign map[string]int16 // groups of kinds not served here, by record type of their epoch
+	txns    map[int64]*txn   // open transactions with pending offsets, by producer id
+
+	timers timers
+	sweep  timer
+	now    det.Instant // of the step in progress
+	next   int64       // offset of the next record emitted
+	arena  []byte      // bytes of the records of the step in progress
+	out    Out
+}
+
+var _ det.Machine[In, Out] = (*Machine)(nil)
+
+// New makes an empty machine. Feed it the log with Replay and ReplayMarker, then call Loaded, then Step.
+func New(cfg Config) *Machine {
+	return &Machine{
+		cfg: cfg, groups: map[string]*grp{}, foreign: map[string]int16{}, txns: map[int64]*txn{},
+		sweep: newTimer(timerSweep, nil),
+	}
+}
+
+// SetNext tells the machine which offset the next record it emits will get. The shell calls it after
+// loading and whenever an append landed elsewhere than expected; offsets never go back.
+func (m *Machine) SetNext(offset int64) { m.next = max(m.next, offset) }
+
+// Next is the offset the next record is expected to get.
+func (m *Machine) Next() int64 { return m.next }
+
+// Loaded ends the replay: groups come up Empty or Stable, and every member's session begins anew.
+func (m *Machine) Loaded(now det.Instant) Out {
+	m.begin(now)
+	for _, id := range det.SortedKeys(m.groups) {
+		g := m.groups[id]
+		g.restore()
+		for _, mb := range g.order {
+			m.touch(mb)
+		}
+		if len(g.order) > m.cfg.MaxSize {
+			m.prepareRebalance(g) // the limit was lowered: the last to rejoin are turned away
+		}
+	}
+	m.armSweep()
+	return m.out
+}
+
+// Wake is the earliest moment at which a timer may be due, Never without timers.
+func (m *Machine) Wake() det.Instant { return m.timers.next() }
+
+func (m *Machine) begin(now det.Instant) {
+	m.now = max(m.now, now) // a clock that steps back must not shorten a session
+	m.arena = nil
+	m.out.Records, m.out.Answers = m.out.Records[:0], m.out.Answers[:0]
+}
+
+// Step handles one input: first the timers that are due, then the event. See Out for what becomes of the result.
+func (m *Machine) Step(now det.Instant, in In) Out {
+	m.begin(now)
+	for t := m.timers.expired(m.now); t != nil; t = m.timers.expired(m.now) {
+		m.fire(t)
+	}
+	switch ev := in.Event.(type) {
+	case Join:
+		m.stepJoin(in.Token, ev)
+	case Sync:
+		m.stepSync(in.Token, ev.Request)
+	case Heartbeat:
+		m.stepHeartbeat(in.Token, ev.Request)
+	case Leave:
+		m.stepLeave(in.Token, ev.Request)
+	case Commit:
+		m.stepCommit(in.Token, ev.Request)
+	case FetchOffsets:
+		m.stepFetch(in.Token, ev)
+	case DeleteOffsets:
+		m.stepDeleteOffsets(in.Token, ev.Request)
+	case Describe:
+		m.answer(in.Token, m.describe(ev))
+	case List:
+		m.answer(in.Token, m.list(ev))
+	case Delete:
+		m.answer(in.Token, m.deleteGroup(ev.Group))
+	case TopicsDeleted:
+		m.topicsDeleted(ev.Topics)
+	}
+	return m.out
+}
+
+func (m *Machine) fire(t *timer) {
+	switch t.kind {
+	case timerSession:
+		m.sessionDue(t)
+	case timerJoin:
+		m.joinDue(t.group)
+	case timerSync:
+		m.syncDue(t.group)
+	case timerSweep:
+		m.sweepOffsets()
+	}
+}
+
+func (m *Machine) answer(t Token, response any) {
+	if t != 0 {
+		m.out.Answers = append(m.out.Answers, Answer{Token: t, Response: response})
+	}
+}
+
+// armSweep makes sure that offsets are looked over while there are groups at all.
+func (m *Machine) armSweep() {
+	if m.sweep.due == det.Never && len(m.groups) > 0 {
+		m.timers.set(&m.sweep, m.now.Add(m.cfg.OffsetsCheckInterval))
+	}
+}
+
+func cloneString(s string) string { return strings.Clone(s) }
+
+func cloneStringPtr(s *string) *string {
+	if s == nil {
+		return nil
+	}
+	return kmsg.StringPtr(strings.Clone(*s))
 }
