@@ -1,0 +1,225 @@
+package api
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-mq/milena/internal/metric"
+	"github.com/milena-mq/milena/internal/server"
+	"github.com/milena-mq/milena/internal/wire"
+)
+
+// chargeFrom is the decoded size from which a request asks the memory budget; the depth of the pipeline
+// bounds what smaller ones can add up to.
+const chargeFrom = 64 << 10
+
+// API is the table at work: the Handler of package server.
+type API struct {
+	env    *Env
+	rows   [kmsg.MaxKey + 1]*Row
+	meters [kmsg.MaxKey + 1]*meter
+	bad    *metric.Counter
+
+	clientKeys, peerKeys []kmsg.ApiVersionsResponseApiKey // what ApiVersions announces; never changed
+}
+
+func (a *API) announced(peer bool) []kmsg.ApiVersionsResponseApiKey {
+	if peer {
+		return a.peerKeys
+	}
+	return a.clientKeys
+}
+
+// meter is what is counted per API.
+type meter struct {
+	count, failures, sent *metric.Counter
+	time                  *metric.Histogram
+}
+
+// New makes the dispatcher.
+func New(env *Env) *API {
+	a := &API{env: env, bad: env.Metrics.Counter("milena_requests_refused_total", "Requests that were not understood or not allowed on their listener; their connection was closed.")}
+	a.clientKeys, a.peerKeys = announcedKeys(table, false), announcedKeys(table, true)
+	for i := range table {
+		r := &table[i]
+		a.rows[r.Key] = r
+		a.meters[r.Key] = &meter{
+			count:    env.Metrics.Counter("milena_requests_total", "Requests that are over, by API.", "api", r.Name()),
+			failures: env.Metrics.Counter("milena_request_errors_total", "Errors in answers, and answers that were not sent, by API.", "api", r.Name()),
+			sent:     env.Metrics.Counter("milena_response_bytes_total", "Bytes of answers encoded, by API.", "api", r.Name()),
+			time:     env.Metrics.Histogram("milena_request_duration_seconds", "From the request received to its answer encoded, waiting included, by API.", "api", r.Name()),
+		}
+	}
+	return a
+}
+
+// Closed implements server.Handler.
+func (a *API) Closed(c *server.Conn) {
+	if v, ok := c.Value().(*connState); ok {
+		v.closed(c)
+	}
+}
+
+// connState is what APIs keep on a connection. Only the reader goroutine touches it.
+type connState struct {
+	software, softwareVersion string // from ApiVersions 3 and later
+	onClose                   []func(*server.Conn)
+}
+
+func (s *connState) closed(c *server.Conn) {
+	for _, f := range s.onClose {
+		f(c)
+	}
+}
+
+// state is the connection's state, made on first use.
+func (c *Call) state() *connState {
+	if s, ok := c.Conn.Value().(*connState); ok {
+		return s
+	}
+	s := &connState{}
+	c.Conn.SetValue(s)
+	return s
+}
+
+// onClose has f called once when the connection is over.
+func (c *Call) onClose(f func(*server.Conn)) {
+	s := c.state()
+	s.onClose = append(s.onClose, f)
+}
+
+// refuse ends a connection over a request that cannot be answered.
+func (a *API) refuse(err error) Reply {
+	a.bad.Inc()
+	return Reply{Kind: server.HangUp, Err: err}
+}
+
+// Serve implements server.Handler: header, row, gate, decoding, body.
+func (a *API) Serve(conn *server.Conn, f *server.Frame) Reply {
+	h, body, err := wire.ParseHeader(f.Bytes())
+	if err != nil {
+		return a.refuse(err)
+	}
+	row := a.rows[h.Key]
+	if row == nil {
+		return a.refuse(fmt.Errorf("%w: api key %d (%s) is not served", wire.ErrMalformed, h.Key, wire.Name(h.Key)))
+	}
+	if !row.allowedOn(conn.Peer()) {
+		return a.refuse(fmt.Errorf("%w: %s on listener %s", wire.ErrMalformed, row.Name(), conn.Listener()))
+	}
+	c := &Call{Env: a.env, api: a, Conn: conn, Frame: f, Header: h, Now: f.Start, row: row, meter: a.meters[h.Key]}
+	served := h.Version >= row.Min && h.Version <= row.Max
+	if !served && h.Key == keyApiVersions {
+		return a.finish(c, c.unknownApiVersions())
+	}
+	if !h.KnownVersion {
+		return a.refuse(fmt.Errorf("%w: %s version %d, served are %d to %d", wire.ErrMalformed, row.Name(), h.Version, row.Min, row.Max))
+	}
+	if c.Request, err = a.decode(c, body); err != nil {
+		return a.refuse(err)
+	}
+	if !served {
+		return a.unsupported(c)
+	}
+	if a.env.Image != nil {
+		c.Image = a.env.Image()
+	}
+	if code := c.authorize(); code != nil {
+		if resp := refusal(c.Request, code.Code); resp != nil {
+			return a.finish(c, c.ready(resp))
+		}
+		return a.refuse(fmt.Errorf("%s: %w", row.Name(), code))
+	}
+	return a.finish(c, row.serve(c))
+}
+
+func (r *Row) allowedOn(peer bool) bool {
+	if peer {
+		return r.On&Peer != 0
+	}
+	return r.On&Client != 0
+}
+
+// decode charges the budget for what the request becomes, then lets kmsg at it.
+func (a *API) decode(c *Call, body []byte) (kmsg.Request, error) {
+	cost, err := wire.Cost(c.Header, body)
+	if err != nil {
+		return nil, err
+	}
+	if !c.row.Alias {
+		cost += int64(len(body))
+	}
+	if cost > chargeFrom {
+		if err := c.Frame.Charge(c.Conn.Context(), cost); err != nil {
+			return nil, fmt.Errorf("decode %s of %d bytes: %w", c.row.Name(), len(body), err)
+		}
+	}
+	if !c.row.Alias {
+		// The frame goes back to its pool when Serve returns, while the bytes of these requests (member
+		// metadata, assignments) live on in the coordinator.
+		body = bytes.Clone(body)
+	}
+	return wire.Decode(c.Header, body)
+}
+
+// authorize is where access control will ask (row.Needs); nobody is refused until it exists.
+func (c *Call) authorize() *kerr.Error { return nil }
+
+// throttle is where quotas will say how long the connection is muted after the answer, in milliseconds
+// (row.Charge; KIP-219: the answer is sent first). Zero until quotas exist.
+func (c *Call) throttle() int32 { return 0 }
+
+// finish fills in what the server needs around the body.
+func (a *API) finish(c *Call, r Reply) Reply {
+	r.Correlation = c.Header.Correlation
+	r.Tags = c.Header.ResponseTags()
+	r.Serial = c.row.Flow == Serial
+	r.Finish = c
+	r.Mute = c.throttle()
+	return r
+}
+
+// unsupported answers a version that can be read but is not served with UNSUPPORTED_VERSION in the
+// shape of that version, where the API has a place for it; otherwise the connection is closed, which is
+// what Apache Kafka always does.
+func (a *API) unsupported(c *Call) Reply {
+	c.failed(kerr.UnsupportedVersion.Code)
+	if resp := refusal(c.Request, kerr.UnsupportedVersion.Code); resp != nil {
+		if p, ok := c.Request.(*kmsg.ProduceRequest); ok && p.Acks == 0 {
+			return a.finish(c, c.hangUp(fmt.Errorf("produce version %d with acks=0: %w", c.Header.Version, kerr.UnsupportedVersion)))
+		}
+		return a.finish(c, c.ready(resp))
+	}
+	return a.refuse(fmt.Errorf("%w: %s version %d, served are %d to %d", wire.ErrMalformed, c.row.Name(), c.Header.Version, c.row.Min, c.row.Max))
+}
+
+// refusal is the API's own answer that says code and nothing else; nil when the answer has no place for
+// an error of the whole request.
+func refusal(req kmsg.Request, code int16) kmsg.Response {
+	resp := req.ResponseKind()
+	resp.SetVersion(req.GetVersion())
+	if p, ok := req.(*kmsg.ProduceRequest); ok {
+		out := resp.(*kmsg.ProduceResponse)
+		for i := range p.Topics {
+			t := kmsg.NewProduceResponseTopic()
+			t.Topic, t.TopicID = p.Topics[i].Topic, p.Topics[i].TopicID
+			for j := range p.Topics[i].Partitions {
+				rp := kmsg.NewProduceResponseTopicPartition()
+				rp.Partition, rp.ErrorCode, rp.BaseOffset, rp.LogStartOffset = p.Topics[i].Partitions[j].Partition, code, -1, -1
+				t.Partitions = append(t.Partitions, rp)
+			}
+			out.Topics = append(out.Topics, t)
+		}
+		return out
+	}
+	f := reflect.ValueOf(resp).Elem().FieldByName("ErrorCode")
+	if !f.IsValid() || f.Kind() != reflect.Int16 {
+		return nil
+	}
+	f.SetInt(int64(code))
+	return resp
+}
