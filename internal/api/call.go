@@ -28,7 +28,8 @@ type Call struct {
 	api      *API
 	row      *Row
 	meter    *meter
-	failures int64 // only the goroutine that has the request, first the reader, then the writer
+	end      server.Finisher // of the body, told after this Call
+	failures int64           // only the goroutine that has the request, first the reader, then the writer
 }
 
 // Version is the version of the request and of its answer.
@@ -63,9 +64,12 @@ func (c *Call) hangUp(err error) Reply {
 	return Reply{Kind: server.HangUp, Err: err}
 }
 
-// custom is an answer encoded by hand; Kind, Ready and Encode are the caller's, the rest is set by the
+// custom is an answer encoded by hand; Kind, Ready, Encode and Finish are the caller's, the rest is set by the
 // dispatcher.
-func (c *Call) custom(r Reply) Reply { return r }
+func (c *Call) custom(r Reply) Reply {
+	c.end = r.Finish
+	return r
+}
 
 // Finish implements server.Finisher: the request is over, answered or not.
 func (c *Call) Finish(body int64, err error) {
@@ -75,5 +79,8 @@ func (c *Call) Finish(body int64, err error) {
 	m.time.Observe(int64(c.Clock().Sub(c.Now)))
 	if c.failures > 0 || err != nil {
 		m.failures.Add(max(c.failures, 1))
+	}
+	if c.end != nil {
+		c.end.Finish(body, err)
 	}
 }

@@ -94,7 +94,14 @@ const (
 // table is every API that is served, by key. Owners add their rows here.
 var table = []Row{
 	{Key: 0, Min: 3, Max: 13, Announce: 0, On: Client, Needs: PerItem, Flow: Pipelined, Charge: ChargeProduce, Alias: true, serve: serveProduce},
+	{Key: 1, Min: 4, Max: 18, On: Both, Needs: PerItem, Flow: Pipelined, Charge: ChargeFetch, serve: serveFetch},
+	{Key: 2, Min: 1, Max: 11, On: Both, Needs: PerItem, Flow: Pipelined, Charge: ChargeRequest, serve: serveListOffsets},
 	{Key: 18, Min: 0, Max: 4, On: Both, Needs: Nothing, Flow: Pipelined, Charge: ChargeNone, serve: serveApiVersions},
+	{Key: 21, Min: 0, Max: 2, On: Client, Needs: PerItem, Flow: Serial, Charge: ChargeRequest, serve: serveDeleteRecords},
+	{Key: 22, Min: 0, Max: 5, On: Client, Needs: PerItem, Flow: Serial, Charge: ChargeRequest, serve: serveInitProducerID},
+	{Key: 23, Min: 2, Max: 4, On: Both, Needs: PerItem, Flow: Pipelined, Charge: ChargeRequest, serve: serveOffsetForLeaderEpoch},
+	{Key: 35, Min: 1, Max: 5, On: Client, Needs: ClusterDescribe, Flow: Serial, Charge: ChargeRequest, serve: serveDescribeLogDirs},
+	{Key: 61, Min: 0, Max: 0, On: Client, Needs: PerItem, Flow: Serial, Charge: ChargeRequest, serve: serveDescribeProducers},
 }
 
 // absent is every other key of the protocol, and why it is not served. Never announced; a request for it

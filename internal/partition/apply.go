@@ -55,10 +55,11 @@ func (s *Set) Apply(im *meta.Image, d *meta.Delta) {
 	defer s.apply.Unlock()
 	s.apply.image = im
 	if d == nil || !s.apply.started {
+		// Strays first: a topic deleted and created again while this broker was down has their name.
+		s.removeStrays(im)
 		for _, t := range im.Topics() {
 			s.upsert(im, t, nil)
 		}
-		s.removeStrays()
 		s.apply.started = true
 		return
 	}
@@ -205,6 +206,9 @@ func (s *Set) plan(t *topic, mt *meta.Topic, nums []int32) []job {
 				j.p, j.fresh = newPartition(s, l.d, t, l.l), true
 				l.l.SetConfig(t.cfg.Load().Log)
 				l.d.count.Add(1)
+			case s.quarantined(t.name, n):
+				// Damaged below its durable mark. It is repaired from other replicas or by hand; an empty
+				// log in its place, in another directory, would hide the loss.
 			case !s.apply.started && s.anyOffline():
 				// It may lie on the disk that is not there. An empty replica in its place would make
 				// acknowledged records disappear.
@@ -237,6 +241,18 @@ func (s *Set) choose(rec *meta.Partition) *dir {
 		}
 	}
 	return best
+}
+
+func (s *Set) quarantined(topic string, n int32) bool {
+	tp := meta.TopicPartition{Topic: topic, Partition: n}
+	for _, d := range s.dirs {
+		for _, q := range d.d.Quarantined() {
+			if q.TopicPartition == tp {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (s *Set) anyOffline() bool {
@@ -358,8 +374,13 @@ func (s *Set) delete(p *Partition) {
 
 // removeStrays deletes the logs on disk that the first image does not place here: of topics deleted
 // while this broker was down.
-func (s *Set) removeStrays() {
+func (s *Set) removeStrays(im *meta.Image) {
 	for r, l := range s.apply.loaded {
+		t := im.TopicByID(r.id)
+		if t != nil && int(r.n) < len(t.Partitions) && slices.Contains(t.Partitions[r.n].Replicas, s.o.NodeID) {
+			continue
+		}
+		delete(s.apply.loaded, r)
 		s.o.Log.Warn("stray partition removed", "partition", l.l.TopicPartition().String(), "topic_id", r.id.String(), "dir", l.d.d.Path())
 		if err := l.d.d.Delete(l.l, s.now()); err != nil {
 			s.o.Log.Error("delete stray partition", "partition", l.l.TopicPartition().String(), "err", err)
@@ -368,7 +389,6 @@ func (s *Set) removeStrays() {
 			}
 		}
 	}
-	clear(s.apply.loaded)
 }
 
 // retry creates the replicas that could not be created before, for example because the disk was full.

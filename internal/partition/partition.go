@@ -266,6 +266,9 @@ func (p *Partition) appended(cfg *Config, end, bytes, records, nowMs int64) {
 	}
 	p.mu.Unlock()
 	endAll(due, nil)
+	if !cfg.Durable() {
+		p.publishHW()
+	}
 	if flush {
 		p.dir.flusher.mark(p)
 	}
@@ -282,6 +285,7 @@ func (p *Partition) flushed(buf []wait) []wait {
 	due = p.mu.disk.due(end, due)
 	p.mu.Unlock()
 	endAll(due, nil)
+	p.publishHW()
 	clear(due)
 	return due
 }
@@ -291,22 +295,51 @@ func (p *Partition) raisedLocked(o isr.Out, due []wait) []wait {
 	if !o.Raised {
 		return due
 	}
-	p.log.SetHW(o.HW)
 	p.hw.Store(o.HW)
 	n := p.mu.sizes.below(o.HW)
 	p.mu.bytes += n
-	lso := min(o.HW, p.unstable.Load())
+	stable := p.unstable.Load() == math.MaxInt64
 	for q := p.mu.polls.first; q != nil; q = q.next {
-		switch {
-		case !q.committed || lso == o.HW && q.lso == o.HW:
+		if !q.committed || stable {
 			q.poll.add(n)
-		case lso > q.lso:
-			// What became stable is not counted in bytes; the reader looks again.
-			q.lso = lso
-			q.poll.add(max(n, 1))
 		}
 	}
+	p.stableLocked()
 	return p.mu.commit.due(o.HW, due)
+}
+
+// stableLocked tells the readers of committed records that the last stable offset has risen while
+// transactions are open. How many bytes that is, is not counted: they are told to look.
+func (p *Partition) stableLocked() {
+	lso := min(p.hw.Load(), p.unstable.Load())
+	for q := p.mu.polls.first; q != nil; q = q.next {
+		if q.committed && lso > q.lso && p.unstable.Load() != math.MaxInt64 {
+			q.lso = lso
+			q.poll.fire()
+		}
+	}
+}
+
+// publishHW writes the high watermark down in the log, for its checkpoint and its producers. It runs
+// after the waiters were woken and without mu: the log's lock is held over writes.
+func (p *Partition) publishHW() {
+	p.log.SetHW(p.hw.Load())
+	if p.unstable.Load() == math.MaxInt64 {
+		return
+	}
+	p.readUnstable()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if lso := min(p.hw.Load(), p.unstable.Load()); p.unstable.Load() == math.MaxInt64 {
+		// The last open transaction ended; from here on bytes are counted again.
+		for q := p.mu.polls.first; q != nil; q = q.next {
+			if q.committed && lso > q.lso {
+				q.poll.fire()
+			}
+		}
+		return
+	}
+	p.stableLocked()
 }
 
 // Wait registers slot i of w until what r appended is durable: on this broker's disk for acks=1, below
@@ -419,6 +452,7 @@ func (p *Partition) assign(self int32, rec *meta.Partition) (changed bool, err e
 		}
 		p.mu.Unlock()
 		endAll(due, nil)
+		p.publishHW()
 		return false, nil
 	}
 	// The old role ends first: an append of the old epoch must not slip in behind the new epoch's start.
@@ -446,8 +480,8 @@ func (p *Partition) assign(self int32, rec *meta.Partition) (changed bool, err e
 	p.mu.sizes = sizes{}
 	p.start.Store(end)
 	p.hw.Store(l.HW())
-	p.log.SetHW(l.HW())
 	p.mu.Unlock()
+	p.publishHW()
 	if flushed < end {
 		p.dir.flusher.mark(p)
 	}
@@ -465,4 +499,5 @@ func (p *Partition) setMinISR(m int32) {
 	}
 	p.mu.Unlock()
 	endAll(due, nil)
+	p.publishHW()
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/milena-mq/milena/internal/isr"
+	"github.com/milena-mq/milena/internal/producer"
 	"github.com/milena-mq/milena/internal/storage"
 )
 
@@ -82,6 +83,7 @@ func (p *Partition) Read(r ReadRequest) (ReadResult, error) {
 		}
 		p.mu.Unlock()
 		endAll(due, nil)
+		p.publishHW()
 	}
 	bound := out.HW
 	switch {
@@ -238,7 +240,7 @@ func (p *Partition) EpochEnd(current, asked int32) (epoch int32, end int64, err 
 // DeleteRecords raises the log start to offset, -1 for the high watermark, and returns the low
 // watermark: the smallest log start of the live replicas, which on one broker is its own. Errors:
 // OFFSET_OUT_OF_RANGE above the high watermark, POLICY_VIOLATION when the topic does not delete
-// (kafka.md 3.10).
+// (kafka.md 3.10). The new start is durable after Set.SyncStarts.
 func (p *Partition) DeleteRecords(offset, nowMs int64) (low int64, err error) {
 	if !p.topic.cfg.Load().Log.Delete {
 		return -1, kerr.PolicyViolation
@@ -263,4 +265,17 @@ func (p *Partition) DeleteRecords(offset, nowMs int64) (low int64, err error) {
 		}
 	}
 	return p.log.Start(), nil
+}
+
+// Producers lists the producers the partition remembers, by id.
+func (p *Partition) Producers() ([]producer.State, error) {
+	p.mu.Lock()
+	err := p.leadsLocked(-1)
+	p.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	var out []producer.State
+	p.log.Producers(func(t *producer.Table) { out = t.Active() })
+	return out, nil
 }

@@ -175,7 +175,7 @@ func (s *Set) Dirs() []DirInfo {
 		i := DirInfo{Path: d.d.Path(), Total: -1, Avail: -1}
 		if d.failed.Load() {
 			i.Err = kerr.KafkaStorageError
-		} else if avail, total, err := d.d.Free(); err == nil {
+		} else if avail, total, err := d.d.Space(); err == nil {
 			i.Avail, i.Total = avail, total
 		}
 		at[d] = len(out)
@@ -191,6 +191,20 @@ func (s *Set) Dirs() []DirInfo {
 		out = append(out, DirInfo{Path: path, Err: kerr.KafkaStorageError, Total: -1, Avail: -1})
 	}
 	return out
+}
+
+// SyncStarts makes the log starts that DeleteRecords raised durable. A request calls it once, before it is
+// answered: without it a crash would bring deleted records back.
+func (s *Set) SyncStarts() error {
+	var errs []error
+	for _, d := range s.dirs {
+		if !d.failed.Load() {
+			err := d.d.CheckpointStarts()
+			s.dirError(d, "checkpoint of log starts", err)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // storageError takes the partition's log directory offline when err says that its disk failed. Other
