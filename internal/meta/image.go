@@ -220,3 +220,59 @@ type TopicDelta struct {
 
 // BrokerDelta is one registration's change. Old nil: new; New nil: gone.
 type BrokerDelta struct{ Old, New *Broker }
+
+// FindTopic gives the name of a topic that ok likes. Where several qualify it is the first by name.
+func (im *Image) FindTopic(ok func(*Topic) bool) (string, bool) {
+	found := ""
+	im.topics.each(func(name string, t *Topic) {
+		if (found == "" || name < found) && ok(t) {
+			found = name
+		}
+	})
+	return found, found != ""
+}
+
+// Everything is the delta that makes this image out of nothing: what a subscriber that comes late
+// is told first.
+func (im *Image) Everything() *Delta {
+	d := &Delta{To: im.rev, Controller: im.ctl.Epoch != 0, Features: im.cluster.ID != ""}
+	for _, t := range im.Topics() {
+		if d.Topics == nil {
+			d.Topics = make(map[UUID]TopicDelta, im.topics.n)
+		}
+		ns := make([]int32, len(t.Partitions))
+		for n := range ns {
+			ns[n] = int32(n)
+		}
+		d.Topics[t.ID] = TopicDelta{New: t, Partitions: ns}
+	}
+	for _, b := range im.brokers {
+		if d.Brokers == nil {
+			d.Brokers = make(map[int32]BrokerDelta)
+		}
+		d.Brokers[b.ID] = BrokerDelta{New: b}
+	}
+	im.configs.each(func(r Resource, _ map[string]string) {
+		if d.Configs == nil {
+			d.Configs = make(map[Resource]struct{})
+		}
+		d.Configs[r] = struct{}{}
+	})
+	return d
+}
+
+// Replace is the changes that turn this image into a full listing of the store: what is not listed
+// is deleted. For Apply after the history was compacted away.
+func (im *Image) Replace(all []Change) []Change {
+	have := make(map[string]bool, len(all))
+	for _, c := range all {
+		have[c.Key] = true
+	}
+	out := slices.Clone(all)
+	for _, c := range im.Changes() {
+		if !have[c.Key] {
+			out = append(out, Delete(c.Key))
+		}
+	}
+	return out
+}

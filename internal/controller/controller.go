@@ -1,0 +1,241 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/milena-mq/milena/internal/config"
+	"github.com/milena-mq/milena/internal/control"
+	"github.com/milena-mq/milena/internal/coord"
+	"github.com/milena-mq/milena/internal/meta"
+)
+
+// Options is what a Controller needs.
+type Options struct {
+	Store     coord.Store // closed by its owner, after the Controller
+	NodeID    int32
+	ClusterID string // what the data directories remember, "" when they are new
+	Static    *config.Static
+	NewID     func() meta.UUID // fresh random ids, never zero
+	Rand      func(n int) int  // in [0, n), safe for concurrent use
+	Log       *slog.Logger     // nil: silent
+}
+
+// Controller follows the cluster's metadata and, while this broker leads, changes it.
+type Controller struct {
+	o      Options
+	log    *slog.Logger
+	image  atomic.Pointer[meta.Image]
+	ops    chan *op
+	ready  chan struct{} // closed when the first term of this process can serve
+	failed chan struct{} // closed when the image cannot go on
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	subs struct { // held while subscribers run: each sees every delta once, in order
+		sync.Mutex
+		fns []func(*meta.Image, *meta.Delta)
+	}
+	mu struct {
+		sync.Mutex
+		err     error
+		changed chan struct{} // closed and replaced with every image
+	}
+}
+
+// New makes a controller. Nothing runs before Start.
+func New(o Options) *Controller {
+	c := &Controller{o: o, log: o.Log, ops: make(chan *op), ready: make(chan struct{}), failed: make(chan struct{})}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	c.image.Store(meta.Empty())
+	c.mu.changed = make(chan struct{})
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+// Start loads the metadata, tells subscribers, and begins to follow and to lead.
+func (c *Controller) Start(ctx context.Context) error {
+	snap, rev, err := c.o.Store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	im, d, err := meta.Empty().Apply(snap.Changes, int64(rev))
+	if err != nil {
+		return fmt.Errorf("read the cluster's metadata: %w", err)
+	}
+	c.publish(im, d)
+	tail, err := c.o.Store.Tail(c.ctx, rev)
+	if err != nil {
+		return err
+	}
+	c.wg.Add(2)
+	go c.follow(tail)
+	go c.lead()
+	return nil
+}
+
+// Ready waits until the cluster has an id and a controller. It fails when the data directories and
+// the store belong to different clusters, or when the metadata cannot be read.
+func (c *Controller) Ready(ctx context.Context) error {
+	select {
+	case <-c.ready:
+		return nil
+	case <-c.failed:
+		return c.Err()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the controller: %w", ctx.Err())
+	case <-c.ctx.Done():
+		return coord.ErrClosed
+	}
+}
+
+// Failed is closed when this broker cannot follow the metadata any more; Err says why.
+func (c *Controller) Failed() <-chan struct{} { return c.failed }
+
+// Err is why the controller failed, nil while it works.
+func (c *Controller) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.err
+}
+
+// fail ends the controller's work; the first reason stays.
+func (c *Controller) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.err != nil || c.ctx.Err() != nil {
+		return
+	}
+	c.mu.err = err
+	close(c.failed)
+	c.log.Error("controller stopped", "error", err)
+}
+
+// Close stops both goroutines and waits for them. The store is the owner's to close, afterwards.
+func (c *Controller) Close() error {
+	c.cancel()
+	c.wg.Wait()
+	return nil
+}
+
+// Image is the newest image. A request takes it once and reads it from start to end.
+func (c *Controller) Image() *meta.Image { return c.image.Load() }
+
+// Subscribe has fn called with every delta from now on, in order, each once, before Image shows it;
+// at once it is called with everything there is. fn must be quick where it can, and must not call
+// a method that changes the cluster: the answer would wait for fn itself.
+func (c *Controller) Subscribe(fn func(*meta.Image, *meta.Delta)) {
+	c.subs.Lock()
+	defer c.subs.Unlock()
+	im := c.image.Load()
+	fn(im, im.Everything())
+	c.subs.fns = append(c.subs.fns, fn)
+}
+
+func (c *Controller) publish(im *meta.Image, d *meta.Delta) {
+	c.subs.Lock()
+	for _, fn := range c.subs.fns {
+		fn(im, d)
+	}
+	c.image.Store(im)
+	c.subs.Unlock()
+	c.mu.Lock()
+	close(c.mu.changed)
+	c.mu.changed = make(chan struct{})
+	c.mu.Unlock()
+}
+
+// await waits until the local image shows revision rev.
+func (c *Controller) await(ctx context.Context, rev coord.Revision) error {
+	for {
+		c.mu.Lock()
+		changed := c.mu.changed
+		c.mu.Unlock()
+		if c.image.Load().Revision() >= int64(rev) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.failed:
+			return c.Err()
+		case <-c.ctx.Done():
+			return coord.ErrClosed
+		}
+	}
+}
+
+// follow turns the history into images.
+func (c *Controller) follow(tail <-chan coord.Batch) {
+	defer c.wg.Done()
+	for {
+		for b := range tail {
+			im, d, err := c.image.Load().Apply(b.Changes, int64(b.Rev))
+			if err != nil {
+				c.fail(fmt.Errorf("read the cluster's metadata: %w", err))
+				return
+			}
+			c.publish(im, d)
+		}
+		if c.ctx.Err() != nil {
+			return
+		}
+		next, err := c.reload()
+		if err != nil {
+			if !errors.Is(err, coord.ErrClosed) {
+				c.fail(err)
+			}
+			return
+		}
+		tail = next
+	}
+}
+
+// reload catches up by a full listing, when the history from where we stood is gone.
+func (c *Controller) reload() (<-chan coord.Batch, error) {
+	snap, rev, err := c.o.Store.Load(c.ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := c.image.Load()
+	im, d, err := now.Apply(now.Replace(snap.Changes), int64(rev))
+	if err != nil {
+		return nil, fmt.Errorf("read the cluster's metadata: %w", err)
+	}
+	c.publish(im, d)
+	return c.o.Store.Tail(c.ctx, rev)
+}
+
+// wireError says an error of the store in Kafka's terms.
+func wireError(err error) *control.Error {
+	var e *control.Error
+	var code *kerr.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &e):
+		return e
+	case errors.As(err, &code):
+	case errors.Is(err, coord.ErrFenced):
+		code = kerr.NotController
+	case errors.Is(err, coord.ErrUnknown), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		code = kerr.RequestTimedOut
+	case errors.Is(err, coord.ErrFull):
+		code = kerr.KafkaStorageError
+	case errors.Is(err, coord.ErrClosed):
+		code = kerr.BrokerNotAvailable
+	default:
+		code = kerr.UnknownServerError
+	}
+	return &control.Error{Code: code, Message: err.Error()}
+}

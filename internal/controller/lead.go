@@ -1,0 +1,186 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/milena-mq/milena/internal/control"
+	"github.com/milena-mq/milena/internal/coord"
+	"github.com/milena-mq/milena/internal/meta"
+)
+
+const (
+	// storeTimeout bounds one call to the store. It is generous because a slow disk must not look like
+	// a lost one: taking over with half a second never succeeds at 100 ms for each sync.
+	storeTimeout = 10 * time.Second
+	// leadAgain is the rest after the lead could not be taken.
+	leadAgain = 200 * time.Millisecond
+)
+
+// op is one wish on its way to the lead goroutine.
+type op struct {
+	plan func(*control.Cluster) (control.Plan, error)
+	done chan outcome // buffered: the lead goroutine never waits for whoever asked
+}
+
+type outcome struct {
+	first, last coord.Revision // of the steps; 0 when there were none
+	err         error
+}
+
+// do plans and appends on the lead goroutine, then waits until the local image shows the result.
+func (c *Controller) do(ctx context.Context, plan func(*control.Cluster) (control.Plan, error)) (first coord.Revision, err error) {
+	o := &op{plan: plan, done: make(chan outcome, 1)}
+	select {
+	case c.ops <- o:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-c.failed:
+		return 0, c.Err()
+	case <-c.ctx.Done():
+		return 0, coord.ErrClosed
+	}
+	select {
+	case r := <-o.done:
+		if r.err != nil {
+			return 0, r.err
+		}
+		return r.first, c.await(ctx, r.last)
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-c.failed:
+		return 0, c.Err()
+	}
+}
+
+// lead takes the lead again and again, and serves while a term lasts.
+func (c *Controller) lead() {
+	defer c.wg.Done()
+	for c.ctx.Err() == nil {
+		err := c.term()
+		var refused *control.Error
+		if errors.As(err, &refused) || errors.Is(err, errUnreadable) {
+			c.fail(err)
+			return
+		}
+		if c.ctx.Err() != nil || errors.Is(err, coord.ErrClosed) {
+			return
+		}
+		if err == nil {
+			continue
+		}
+		c.log.Warn("not the controller", "error", err)
+		t := time.NewTimer(leadAgain)
+		select {
+		case <-t.C:
+		case <-c.ctx.Done():
+			t.Stop()
+		}
+	}
+}
+
+var errUnreadable = errors.New("the cluster's metadata cannot be read")
+
+// reign is one term and the image as it will be once everything appended under it has come back.
+type reign struct {
+	term  *coord.Term
+	ahead *meta.Image
+}
+
+// term takes the lead once and serves until the term ends.
+func (c *Controller) term() error {
+	t, err := c.o.Store.Lead(c.ctx)
+	if err != nil {
+		return err
+	}
+	defer t.End()
+	// The image is complete only when it shows our own take-over: everything an earlier controller
+	// wrote lies before it. Planning on an older image would undo that.
+	if err := c.await(c.ctx, t.Token); err != nil {
+		return err
+	}
+	r := &reign{term: t, ahead: c.image.Load()}
+	if err := c.settle(r); err != nil {
+		return err
+	}
+	c.log.Debug("controller", "term", t.Epoch)
+	select {
+	case <-c.ready:
+	default:
+		close(c.ready)
+	}
+	for {
+		select {
+		case o := <-c.ops:
+			o.done <- c.serve(r, o)
+		case <-t.Done():
+			return nil
+		case <-c.failed:
+			return errUnreadable
+		case <-c.ctx.Done():
+			return nil
+		}
+	}
+}
+
+// settle puts the metadata in order before the term serves: the cluster exists, and nothing half
+// made is left.
+func (c *Controller) settle(r *reign) error {
+	plan, err := c.cluster(r).Bootstrap(c.o.ClusterID)
+	if err != nil {
+		return err
+	}
+	out := c.carryOut(r, plan)
+	if out.err == nil {
+		out = c.carryOut(r, c.cluster(r).Sweep())
+	}
+	if out.err != nil {
+		return out.err
+	}
+	return c.await(c.ctx, coord.Revision(r.ahead.Revision()))
+}
+
+func (c *Controller) cluster(r *reign) *control.Cluster {
+	return &control.Cluster{Image: r.ahead, Static: c.o.Static, NodeID: c.o.NodeID, NewID: c.o.NewID, Rand: c.o.Rand}
+}
+
+func (c *Controller) serve(r *reign, o *op) outcome {
+	if r.term.Ended() {
+		return outcome{err: coord.ErrFenced}
+	}
+	plan, err := o.plan(c.cluster(r))
+	if err != nil {
+		return outcome{err: err}
+	}
+	return c.carryOut(r, plan)
+}
+
+// carryOut appends a plan's steps in order. An error that leaves the outcome open, or that comes in
+// the middle of a plan, ends the term: the next one begins by looking at what is there, and sweeps.
+func (c *Controller) carryOut(r *reign, plan control.Plan) outcome {
+	var out outcome
+	for i, step := range plan.Steps {
+		ctx, cancel := context.WithTimeout(c.ctx, storeTimeout)
+		rev, err := c.o.Store.Append(ctx, r.term, step)
+		cancel()
+		if err != nil {
+			if i > 0 || errors.Is(err, coord.ErrUnknown) {
+				r.term.End()
+			}
+			return outcome{err: err}
+		}
+		if i == 0 {
+			out.first = rev
+		}
+		out.last = rev
+		next, _, err := r.ahead.Apply(step, int64(rev))
+		if err != nil {
+			r.term.End()
+			return outcome{err: fmt.Errorf("%w: %w", errUnreadable, err)}
+		}
+		r.ahead = next
+	}
+	return out
+}
