@@ -49,7 +49,9 @@ func (g *grp) offset(topic string, partition int32) *offset {
 }
 
 // txn is the pending offsets of one open transaction, per group.
-type txn struct{ groups map[string]map[string]*topicOffsets }
+type txn struct {
+	groups map[string]map[string]*topicOffsets
+}
 
 // applyOffset stores an offset; one that was written later than o stays (trap 17).
 func (m *Machine) applyOffset(groupID, topic string, o offset) {

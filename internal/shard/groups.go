@@ -2,6 +2,14 @@ package shard
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+	"unicode/utf16"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/milena-mq/milena/internal/batch"
 	"github.com/milena-mq/milena/internal/group"
@@ -9,14 +17,14 @@ import (
 )
 
 // Log is a partition of an internal topic as its coordinator sees it: an append-only log of which this
-// broker is the leader. D's p.Coordinator() provides it.
+// broker is the leader. *partition.Coordinator is one.
 type Log interface {
-	// Append adds one batch: in the log, not yet committed. It does not block on a sync.
+	// Append adds one batch: in the log, not yet committed. It does not wait for a sync and does not keep b.
 	Append(b batch.Batch) (base, end int64, err error)
 	// OnCommitted calls fn once, when the high watermark has reached end, or with an error when the
-	// leadership under which the log was handed out is gone. fn is quick and does not call back.
+	// leadership under which the log was handed out is gone. fn does not block.
 	OnCommitted(end int64, fn func(error))
-	// Replay passes every batch from log start to log end, in order.
+	// Replay passes every batch from log start to log end, in order. A batch is valid during the call.
 	Replay(fn func(batch.Batch) error) error
 	// Epoch is the leader epoch under which the log was handed out.
 	Epoch() int32
@@ -25,32 +33,214 @@ type Log interface {
 // GroupsTopic is the topic that keeps groups and offsets.
 const GroupsTopic = "__consumer_offsets"
 
-// Pending is an answer on its way.
-type Pending struct{}
+// inboxLimit bounds the requests that wait for one partition's machine. Beyond it a request is told that
+// the coordinator is loading, which every client takes as "again, here, later".
+const inboxLimit = 16384
 
-// Ready is closed when the answer is there. It always comes: an answer, a refusal, or the loss of the
-// partition.
-func (p *Pending) Ready() <-chan struct{} { return nil }
+// Options is what Groups needs. Zero values of Clock, NewID, Log, CommitTimeout and MaxBatchBytes mean the
+// real clock, random UUIDs, slog.Default, 5 s and 1 MB.
+type Options struct {
+	Config        group.Config
+	CommitTimeout time.Duration // offsets.commit.timeout.ms: longest wait for what was appended to be committed
+	MaxBatchBytes int           // the internal topic's max.message.bytes
+	Clock         func() time.Time
+	NewID         func() string
+	Log           *slog.Logger
+}
 
-// Result is the machine's answer (see the events of package group for its type) or a *kerr.Error. Only
-// after Ready.
-func (p *Pending) Result() (any, error) { return nil, nil }
+// Groups is the group coordinators of this broker, one for each partition of GroupsTopic that it leads. It is
+// safe for concurrent use.
+type Groups struct {
+	o  Options
+	wg sync.WaitGroup
+	mu struct {
+		sync.RWMutex
+		shards map[int32]*shard
+		parts  int32 // partitions of GroupsTopic, 0 while it does not exist
+		closed bool
+	}
+}
 
-// Groups is the group coordinators of this broker.
-type Groups struct{}
+// NewGroups makes the coordinators of a broker that leads nothing yet.
+func NewGroups(o Options) *Groups {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.NewID == nil {
+		o.NewID = randomUUID
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.CommitTimeout <= 0 {
+		o.CommitTimeout = 5 * time.Second
+	}
+	if o.MaxBatchBytes <= 0 {
+		o.MaxBatchBytes = 1048588
+	}
+	// A group record has to fit one batch with its header and key.
+	o.Config.MaxRecordBytes = min(o.Config.MaxRecordBytes, o.MaxBatchBytes-batch.HeaderSize-64<<10)
+	g := &Groups{o: o}
+	g.mu.shards = map[int32]*shard{}
+	return g
+}
 
-// Lead starts the coordinator of a partition of GroupsTopic that this broker has begun to lead. It loads in
-// its own goroutine; until that is done requests get COORDINATOR_LOAD_IN_PROGRESS.
-func (g *Groups) Lead(partition int32, log Log) {}
+func randomUUID() string {
+	var u [16]byte
+	_, _ = rand.Read(u[:]) // cannot fail: crypto/rand ends the process when the system has no randomness
+	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+}
 
-// Lose stops it: everybody who waits is answered NOT_COORDINATOR at once.
-func (g *Groups) Lose(partition int32) {}
+// NewID is a fresh UUID for a member id.
+func (g *Groups) NewID() string { return g.o.NewID() }
 
-// Apply follows the metadata: offsets of deleted topics are forgotten. Called in order, each delta once.
-func (g *Groups) Apply(im *meta.Image, d *meta.Delta) {}
+// Lead starts the coordinator of a partition of GroupsTopic that this broker has begun to lead, replacing
+// that of an earlier epoch. It returns at once; the log is replayed on the coordinator's own goroutine, and
+// requests get COORDINATOR_LOAD_IN_PROGRESS until that is done.
+func (g *Groups) Lead(partition int32, log Log) {
+	s := newShard(partition, log, g.o)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.mu.closed {
+		return
+	}
+	if old := g.mu.shards[partition]; old != nil {
+		old.stop()
+	}
+	g.mu.shards[partition] = s
+	g.wg.Add(1)
+	go func() {
+		defer g.wg.Done()
+		s.run()
+	}()
+}
 
-// Submit hands an event to the coordinator of the group.
-func (g *Groups) Submit(groupID string, ev group.Event) *Pending { return nil }
+// Lose stops the coordinator of a partition: whoever waits is answered NOT_COORDINATOR at once. A partition
+// that is not led is no error.
+func (g *Groups) Lose(partition int32) {
+	g.mu.Lock()
+	s := g.mu.shards[partition]
+	delete(g.mu.shards, partition)
+	g.mu.Unlock()
+	if s != nil {
+		s.stop()
+	}
+}
 
-// Close stops every coordinator after what it has accepted is appended and committed, or ctx ends.
-func (g *Groups) Close(ctx context.Context) error { return nil }
+// Apply follows the metadata: how many partitions GroupsTopic has, and which topics are gone, whose offsets
+// are forgotten. Called in order, each delta once; a nil delta means that only im is known.
+func (g *Groups) Apply(im *meta.Image, d *meta.Delta) {
+	var parts int32
+	if t := im.Topic(GroupsTopic); t != nil {
+		parts = int32(len(t.Partitions))
+	}
+	var gone []group.DeletedTopic
+	if d != nil {
+		for _, id := range d.TopicIDs() {
+			if td := d.Topics[id]; td.New == nil && td.Old != nil {
+				gone = append(gone, group.DeletedTopic{Name: td.Old.Name, ID: id})
+			}
+		}
+	}
+	g.mu.Lock()
+	g.mu.parts = parts
+	g.mu.Unlock()
+	if len(gone) == 0 {
+		return
+	}
+	for _, s := range g.all() {
+		s.submit(item{ev: group.TopicsDeleted{Topics: gone}})
+	}
+}
+
+func (g *Groups) all() []*shard {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	out := make([]*shard, 0, len(g.mu.shards))
+	for _, s := range g.mu.shards {
+		out = append(out, s)
+	}
+	return out
+}
+
+// PartitionFor is the partition of GroupsTopic that keeps a group when the topic has n partitions (n above 0):
+// Java's String.hashCode, as Kafka computes it, so that stored groups can move between the two.
+func PartitionFor(groupID string, n int32) int32 {
+	var h int32
+	for _, c := range utf16.Encode([]rune(groupID)) {
+		h = 31*h + int32(c)
+	}
+	if h < 0 {
+		h = -h
+	}
+	if h < 0 { // the smallest int32 is its own negative
+		h = 0
+	}
+	return h % n
+}
+
+// Submit hands requests to the coordinators of their groups. The events and what they refer to must stay
+// unchanged until the Call is ready.
+func (g *Groups) Submit(reqs ...Request) *Call {
+	c := newCall(len(reqs))
+	for i := range reqs {
+		w := waiter{c, i}
+		s := g.shardOf(reqs[i].Group)
+		if s == nil {
+			w.finish(Result{Err: kerr.NotCoordinator})
+			continue
+		}
+		s.submit(item{w: w, ev: reqs[i].Event})
+	}
+	return c
+}
+
+func (g *Groups) shardOf(groupID string) *shard {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.mu.parts == 0 {
+		return nil
+	}
+	return g.mu.shards[PartitionFor(groupID, g.mu.parts)]
+}
+
+// List asks every coordinator of this broker for its groups; each result holds
+// []kmsg.ListGroupsResponseGroup.
+func (g *Groups) List(ev group.List) *Call {
+	all := g.all()
+	c := newCall(len(all))
+	for i, s := range all {
+		s.submit(item{w: waiter{c, i}, ev: ev})
+	}
+	return c
+}
+
+// Close stops every coordinator once what it has taken is appended and committed, or ctx ends, and waits for
+// their goroutines. Parked joins and syncs are answered NOT_COORDINATOR: the members go on elsewhere.
+func (g *Groups) Close(ctx context.Context) error {
+	g.mu.Lock()
+	g.mu.closed = true
+	shards := g.mu.shards
+	g.mu.shards = map[int32]*shard{}
+	g.mu.Unlock()
+	for _, s := range shards {
+		s.drain()
+	}
+	done := make(chan struct{})
+	go func() {
+		g.wg.Wait()
+		close(done)
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = fmt.Errorf("flush groups: %w", ctx.Err())
+	}
+	for _, s := range shards {
+		s.stop()
+	}
+	<-done
+	return err
+}

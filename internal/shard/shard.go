@@ -1,0 +1,475 @@
+package shard
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/milena-mq/milena/internal/batch"
+	"github.com/milena-mq/milena/internal/det"
+	"github.com/milena-mq/milena/internal/group"
+)
+
+// reloadPause is how long a coordinator whose append or load went wrong waits before it loads again: the
+// cause, a full disk or too few replicas, seldom passes at once, and a replay is not cheap.
+const reloadPause = time.Second
+
+// recordOverhead bounds what a batch adds to a record's key and value.
+const recordOverhead = 48
+
+type item struct {
+	w  waiter // zero: nobody waits
+	ev group.Event
+}
+
+type phase uint8
+
+const (
+	loading phase = iota
+	active
+	stopped
+)
+
+// shard runs one machine on one log. Everything outside mu belongs to the goroutine in run.
+type shard struct {
+	partition int32
+	log       Log
+	o         Options
+
+	wake chan struct{} // one token: look at the inbox
+	quit chan struct{} // closed by stop
+
+	mu struct {
+		sync.Mutex
+		phase phase
+		inbox []item
+	}
+	draining atomic.Bool
+
+	m       *group.Machine
+	waiters map[group.Token]waiter
+	token   group.Token
+	spare   []item     // the inbox of the round before, used again
+	flight  []*release // answers waiting for the log, oldest first
+	end     int64      // log end: what an answer given now has seen
+}
+
+func newShard(partition int32, log Log, o Options) *shard {
+	return &shard{partition: partition, log: log, o: o, wake: make(chan struct{}, 1), quit: make(chan struct{})}
+}
+
+// submit takes an item or answers it. Items for which nobody waits are kept while loading, too: a topic that is
+// deleted meanwhile has offsets in the log that is being read.
+func (s *shard) submit(it item) {
+	var refused *kerr.Error
+	s.mu.Lock()
+	switch {
+	case s.mu.phase == stopped || s.draining.Load():
+		refused = kerr.NotCoordinator
+	case it.w.call != nil && (s.mu.phase == loading || len(s.mu.inbox) >= inboxLimit):
+		refused = kerr.CoordinatorLoadInProgress
+	default:
+		s.mu.inbox = append(s.mu.inbox, it)
+	}
+	s.mu.Unlock()
+	if refused != nil {
+		it.w.finish(Result{Err: refused})
+		return
+	}
+	s.poke()
+}
+
+func (s *shard) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // it has been told and has not looked yet
+	}
+}
+
+// stop ends the coordinator; run answers whoever waits.
+func (s *shard) stop() {
+	s.mu.Lock()
+	was := s.mu.phase
+	s.mu.phase = stopped
+	s.mu.Unlock()
+	if was != stopped {
+		close(s.quit)
+	}
+}
+
+// drain takes no more and stops when what was taken is committed.
+func (s *shard) drain() {
+	s.draining.Store(true)
+	s.poke()
+}
+
+// run loads and serves until stop, or until drain has nothing left to wait for.
+func (s *shard) run() {
+	defer s.leave()
+	for {
+		if err := s.load(); err != nil {
+			if !s.isStopped() {
+				s.o.Log.Warn("group coordinator cannot load", "partition", s.partition, "epoch", s.log.Epoch(), "err", err)
+			}
+		} else if err = s.serve(); err == nil {
+			return
+		} else if !s.isStopped() {
+			s.o.Log.Warn("group coordinator loads again", "partition", s.partition, "epoch", s.log.Epoch(), "err", err)
+		}
+		s.forget(kerr.CoordinatorNotAvailable)
+		pause := time.NewTimer(reloadPause)
+		select {
+		case <-pause.C:
+		case <-s.quit:
+			pause.Stop()
+			return
+		}
+		if s.draining.Load() {
+			return
+		}
+	}
+}
+
+func (s *shard) isStopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.phase == stopped
+}
+
+// load builds the machine from the log.
+func (s *shard) load() error {
+	m := group.New(s.o.Config)
+	bad := 0
+	err := s.log.Replay(func(b batch.Batch) error {
+		select {
+		case <-s.quit:
+			return errStopped
+		default:
+		}
+		defer m.SetNext(b.NextOffset())
+		if b.IsControl() {
+			if mk, ok, err := b.Marker(); err == nil && ok {
+				m.ReplayMarker(b.LastOffset(), b.ProducerID(), mk.Type == batch.Commit)
+			}
+			return nil
+		}
+		return b.Each(batch.Limits{}, func(r batch.Record) error {
+			err := m.Replay(group.Replayed{
+				Offset: r.Offset, ProducerID: b.ProducerID(), Transactional: b.IsTransactional(), Key: r.Key, Value: r.Value,
+			})
+			if errors.Is(err, group.ErrRecord) {
+				// Somebody else wrote it, the batch's CRC being right. To refuse the whole partition for it
+				// would take every group on it away.
+				if bad++; bad <= 10 {
+					s.o.Log.Warn("record of __consumer_offsets skipped", "partition", s.partition, "err", err)
+				}
+				return nil
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	s.m, s.end = m, m.Next()
+	s.waiters = map[group.Token]waiter{}
+	out := m.Loaded(s.now())
+	var w writer
+	if err := s.collect(&w, out); err != nil {
+		return err
+	}
+	if err := s.finish(&w); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.phase == stopped {
+		return errStopped
+	}
+	s.mu.phase = active
+	return nil
+}
+
+var errStopped = errors.New("coordinator stopped")
+
+func (s *shard) now() det.Instant { return det.At(s.o.Clock()) }
+
+// serve is the loop: everything that has arrived is stepped and appended together. It returns nil when it
+// should end and an error when the machine can no longer be trusted.
+func (s *shard) serve() error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		if err := s.round(); err != nil {
+			return err
+		}
+		if s.idleAndDraining() {
+			return nil
+		}
+		var due <-chan time.Time
+		if at := s.wakeAt(); at != det.Never {
+			timer.Reset(max(at.Sub(s.now()), 0))
+			due = timer.C
+		}
+		select {
+		case <-s.wake:
+		case <-due:
+		case <-s.quit:
+			return nil
+		}
+	}
+}
+
+// round takes what is in the inbox through the machine and into the log.
+func (s *shard) round() error {
+	s.mu.Lock()
+	items := s.mu.inbox
+	s.mu.inbox = s.spare[:0]
+	s.mu.Unlock()
+	now := s.now()
+	var w writer
+	// Owed from here on: a failure half way must not leave the rest of the round without an answer.
+	first := s.token + 1
+	for _, it := range items {
+		s.token++
+		if it.w.call != nil {
+			s.waiters[s.token] = it.w
+		}
+	}
+	var err error
+	for i, it := range items {
+		in := group.In{Event: it.ev}
+		if it.w.call != nil {
+			in.Token = first + group.Token(i)
+		}
+		if err = s.collect(&w, s.m.Step(now, in)); err != nil {
+			break
+		}
+	}
+	if err == nil && s.m.Wake() <= now {
+		err = s.collect(&w, s.m.Step(now, group.In{Event: group.Tick{}}))
+	}
+	clear(items)
+	s.spare = items[:0]
+	if err == nil {
+		err = s.finish(&w)
+	}
+	if err != nil {
+		w.fail(err)
+		return err
+	}
+	s.expire(now)
+	return nil
+}
+
+// writer gathers one round's records into batches and its answers.
+type writer struct {
+	b    *batch.Builder
+	owed []owed
+	n    int64 // records in b
+	size int   // upper bound of its bytes
+}
+
+type owed struct {
+	w waiter
+	r Result
+}
+
+// collect takes over the effects of one step.
+func (s *shard) collect(w *writer, out group.Out) error {
+	for _, r := range out.Records {
+		n := len(r.Key) + len(r.Value) + recordOverhead
+		if w.b != nil && w.size+n > s.o.MaxBatchBytes {
+			if err := s.append(w); err != nil {
+				return err
+			}
+		}
+		if w.b == nil {
+			w.b, w.size, w.n = batch.NewBuilder(batch.Spec{LeaderEpoch: s.log.Epoch()}), batch.HeaderSize, 0
+		}
+		if err := w.b.Add(batch.Record{Timestamp: s.o.Clock().UnixMilli(), Key: r.Key, Value: r.Value}); err != nil {
+			return err
+		}
+		w.size += n
+		w.n++
+	}
+	for _, a := range out.Answers {
+		if wt, ok := s.waiters[a.Token]; ok {
+			delete(s.waiters, a.Token)
+			w.owed = append(w.owed, owed{wt, Result{Value: a.Response}})
+		}
+	}
+	return nil
+}
+
+func (s *shard) append(w *writer) error {
+	b, err := w.b.Build()
+	n := w.n
+	w.b = nil
+	if err != nil {
+		return err
+	}
+	base, end, err := s.log.Append(b)
+	if err != nil {
+		return err
+	}
+	if base != s.end {
+		// Somebody else wrote to the partition. Offsets of records only have to rise.
+		s.o.Log.Warn("foreign records in __consumer_offsets", "partition", s.partition, "from", s.end, "to", base)
+		s.m.SetNext(base + n)
+	}
+	s.end = end
+	return nil
+}
+
+// finish appends the rest and lets the answers go when the log is committed up to here. They also wait when
+// their own steps wrote nothing: they saw what earlier ones wrote.
+func (s *shard) finish(w *writer) error {
+	if w.b != nil {
+		if err := s.append(w); err != nil {
+			return err
+		}
+	}
+	if len(w.owed) == 0 {
+		return nil
+	}
+	r := &release{owed: w.owed, deadline: s.now().Add(s.o.CommitTimeout), shard: s}
+	w.owed = nil
+	s.flight = append(s.flight, r)
+	s.log.OnCommitted(s.end, r.committed)
+	return nil
+}
+
+func (w *writer) fail(err error) {
+	code := refusal(err)
+	for _, o := range w.owed {
+		o.w.finish(Result{Err: code})
+	}
+	w.owed = nil
+}
+
+// refusal is Kafka's translation of an append error for clients of a coordinator.
+func refusal(err error) *kerr.Error {
+	var k *kerr.Error
+	if !errors.As(err, &k) {
+		return kerr.NotCoordinator // a storage error: the partition is about to move
+	}
+	switch k {
+	case kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut, kerr.UnknownTopicOrPartition:
+		return kerr.CoordinatorNotAvailable
+	case kerr.NotLeaderForPartition, kerr.KafkaStorageError, kerr.FencedLeaderEpoch:
+		return kerr.NotCoordinator
+	}
+	return kerr.UnknownServerError
+}
+
+// release is the answers of one round, let go by whoever is first: the commit, the timeout or the end.
+type release struct {
+	owed     []owed
+	deadline det.Instant
+	done     atomic.Bool
+	shard    *shard
+}
+
+func (r *release) committed(err error) {
+	if err != nil {
+		r.end(refusal(err))
+		return
+	}
+	if r.done.CompareAndSwap(false, true) {
+		for _, o := range r.owed {
+			o.w.finish(o.r)
+		}
+		r.settled()
+	}
+}
+
+func (r *release) end(err *kerr.Error) {
+	if r.done.CompareAndSwap(false, true) {
+		for _, o := range r.owed {
+			o.w.finish(Result{Err: err})
+		}
+		r.settled()
+	}
+}
+
+// settled tells a coordinator that drains, which waits for this.
+func (r *release) settled() {
+	if r.shard.draining.Load() {
+		r.shard.poke()
+	}
+}
+
+// expire drops what is done from the flight list and answers what has waited too long: the records are in
+// the log and may yet be committed, so the client is told to ask again, not that it failed.
+func (s *shard) expire(now det.Instant) {
+	n := 0
+	for n < len(s.flight) {
+		r := s.flight[n]
+		if !r.done.Load() && r.deadline > now {
+			break
+		}
+		r.end(kerr.CoordinatorNotAvailable)
+		s.flight[n] = nil
+		n++
+	}
+	if n == len(s.flight) {
+		s.flight = s.flight[:0]
+	} else {
+		s.flight = s.flight[n:]
+	}
+}
+
+func (s *shard) wakeAt() det.Instant {
+	at := s.m.Wake()
+	if len(s.flight) > 0 {
+		at = min(at, s.flight[0].deadline)
+	}
+	return at
+}
+
+func (s *shard) idleAndDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining.Load() && len(s.mu.inbox) == 0 && len(s.flight) == 0
+}
+
+// forget drops the machine and answers everybody who waits for it.
+func (s *shard) forget(err *kerr.Error) {
+	s.mu.Lock()
+	if s.mu.phase == active {
+		s.mu.phase = loading
+	}
+	items := s.mu.inbox
+	s.mu.inbox = nil
+	s.mu.Unlock()
+	s.m, s.spare = nil, nil
+	for _, it := range items {
+		if it.w.call == nil {
+			// Deleted topics are told again to the machine that comes next.
+			s.mu.Lock()
+			s.mu.inbox = append(s.mu.inbox, it)
+			s.mu.Unlock()
+			continue
+		}
+		it.w.finish(Result{Err: err})
+	}
+	for t, w := range s.waiters {
+		delete(s.waiters, t)
+		w.finish(Result{Err: err})
+	}
+	for _, r := range s.flight {
+		r.end(err)
+	}
+	s.flight = nil
+}
+
+// leave is the end of run: from here on nothing is taken, and nobody is left waiting.
+func (s *shard) leave() {
+	s.stop()
+	s.forget(kerr.NotCoordinator)
+}
+
