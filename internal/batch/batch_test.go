@@ -368,13 +368,49 @@ func TestMarkers(t *testing.T) {
 	}
 }
 
-func TestAnEmptiedBatchKeepsItsSpan(t *testing.T) {
-	b, err := NewBuilder(Spec{BaseOffset: 10, LastOffset: 19, Codec: Gzip, Producer: &ProducerInfo{ID: 1, Epoch: 0, Sequence: 5}}).Build()
-	if err != nil || b.LastOffset() != 19 || b.Count() != 0 || b.LastSequence() != 14 || len(b) != HeaderSize {
-		t.Fatal(b, err)
+func TestAnEmptiedBatchKeepsWhatFencingNeeds(t *testing.T) {
+	for _, base := range []int64{0, 10} {
+		full := build(t, Spec{BaseOffset: base, LeaderEpoch: 3, Codec: Gzip, Producer: &ProducerInfo{ID: 1, Epoch: 0, Sequence: 5}}, testRecords(10, 5))
+		b := full.Empty()
+		if b.BaseOffset() != base || b.LastOffset() != base+9 || b.Count() != 0 || b.LastSequence() != 14 || len(b) != HeaderSize || b.LeaderEpoch() != 3 ||
+			b.MaxTimestamp() != full.MaxTimestamp() || b.Codec() != None || b.VerifyCRC() != nil || b.Size() != HeaderSize {
+			t.Fatalf("%x", b)
+		}
+		if got := read(t, b); len(got) != 0 {
+			t.Fatal(got)
+		}
 	}
-	if got := read(t, b); len(got) != 0 {
-		t.Fatal(got)
+}
+
+func TestFilterKeepsOffsetsTimesAndSequences(t *testing.T) {
+	for _, c := range codecs {
+		rs := testRecords(10, 30)
+		b := build(t, Spec{BaseOffset: 100, LeaderEpoch: 4, Codec: c, Transactional: true, Producer: &ProducerInfo{ID: 1, Epoch: 2, Sequence: 7}}, rs)
+		var want []Record
+		for i := range rs {
+			rs[i].Offset += 100
+			if i%3 == 1 {
+				want = append(want, rs[i])
+			}
+		}
+		odd := func(r Record) bool { return (r.Offset-100)%3 == 1 }
+		out, n, err := b.Filter(0, 0, odd)
+		if err != nil || n != 3 || out.LastOffset() != 109 || out.BaseOffset() != 100 || out.BaseSequence() != 7 || out.LastSequence() != 16 ||
+			out.LeaderEpoch() != 4 || out.Codec() != c || !out.IsTransactional() || out.VerifyCRC() != nil {
+			t.Fatal(c, n, err)
+		}
+		same(t, read(t, out), want)
+		// A delete horizon takes the place of the base timestamp; the records keep their times, and a later filter keeps the horizon.
+		out, _, err = out.Filter(0, 9_999_999, func(Record) bool { return true })
+		if h, ok := out.DeleteHorizon(); err != nil || !ok || h != 9_999_999 || out.MaxTimestamp() != 1004 {
+			t.Fatal(h, ok, err)
+		}
+		same(t, read(t, out), want)
+		out, _, _ = out.Filter(0, 0, func(r Record) bool { return r.Offset != want[0].Offset })
+		if h, ok := out.DeleteHorizon(); !ok || h != 9_999_999 {
+			t.Fatal("the horizon is lost")
+		}
+		same(t, read(t, out), want[1:])
 	}
 }
 

@@ -26,7 +26,7 @@ type Spec struct {
 	LogAppendMs   int64         // above 0: a LogAppendTime batch with this time
 	Producer      *ProducerInfo // nil: not idempotent
 	DeleteHorizon int64         // above 0: stamped into the base timestamp (compaction)
-	LastOffset    int64         // above 0: kept whatever records are added (compaction)
+	Span          int32         // above 0: LastOffset is BaseOffset + Span - 1 whatever records are added (compaction)
 	MaxBytes      int           // above 0: Add fails with ErrTooLarge once the result cannot stay within it
 }
 
@@ -137,8 +137,8 @@ func (b *Builder) Build() (Batch, error) {
 	}
 	h := Batch(b.out)
 	last := b.last
-	if b.spec.LastOffset > 0 {
-		last = b.spec.LastOffset
+	if b.spec.Span > 0 {
+		last = b.spec.BaseOffset + int64(b.spec.Span) - 1
 	}
 	attrs := uint16(codec)
 	set := func(on bool, bit uint16) {
