@@ -1,0 +1,402 @@
+package storage
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/milena-mq/milena/internal/meta"
+	"github.com/milena-mq/milena/internal/vfs"
+)
+
+// Dir is one log directory: the logs in it, their checkpoints, and the fate they share when the disk fails.
+type Dir struct {
+	fs   vfs.FS
+	path string
+	id   meta.UUID
+
+	lock   io.Closer
+	volume vfs.Volume // nil where there is none
+
+	syncFSAbove int
+	noSyncFS    atomic.Bool
+	maxOpen     int
+
+	offline     atomic.Pointer[offlineError]
+	hwDirty     atomic.Bool
+	startsDirty atomic.Bool
+	full        atomic.Bool  // a write met a full disk; look at the free space again
+	written     atomic.Int64 // bytes appended since the free space was looked at
+	avail       atomic.Int64
+	reserve     atomic.Int64
+	sealedOpen  atomic.Int64
+
+	clean      int64 // broker epoch of the clean-shutdown mark
+	cleanFound bool
+
+	// markMu is held while offset checkpoints are made and while a log is truncated, so that no recovery point is
+	// written for records that a truncation is taking away. Taken before syncMu and a log's lock.
+	markMu sync.Mutex
+	// manyMu admits one operation at a time that holds the syncMu of many logs.
+	manyMu sync.Mutex
+
+	mu struct {
+		sync.Mutex
+		logs        map[meta.TopicPartition]*Log
+		ghosts      map[meta.TopicPartition]bool // deleted, and perhaps still in a checkpoint file
+		trash       []trash
+		quarantined []Quarantined
+		closed      bool
+	}
+	kept map[string]map[meta.TopicPartition]int64 // checkpoint lines of quarantined logs, by file; under markMu
+}
+
+type trash struct {
+	path string
+	due  int64
+	tree bool
+}
+
+type offlineError struct{ err error }
+
+// goOffline takes the directory offline for ever and returns the typed error. The first cause stays.
+func (d *Dir) goOffline(op string, err error) error {
+	if errors.Is(err, ErrOffline) {
+		return err
+	}
+	e := &offlineError{fmt.Errorf("%w: %s: %w", ErrOffline, op, err)}
+	d.offline.CompareAndSwap(nil, e)
+	return d.offline.Load().err
+}
+
+// Offline is nil while the directory works, else an error that wraps ErrOffline and the cause.
+func (d *Dir) Offline() error {
+	if e := d.offline.Load(); e != nil {
+		return e.err
+	}
+	return nil
+}
+
+// ID is directory.id.
+func (d *Dir) ID() meta.UUID { return d.id }
+
+// Path is where the directory is.
+func (d *Dir) Path() string { return d.path }
+
+// CleanEpoch is the broker epoch in the clean-shutdown mark that OpenDir found; false after a crash.
+func (d *Dir) CleanEpoch() (int64, bool) { return d.clean, d.cleanFound }
+
+// Quarantined lists the logs that Load refused to serve.
+func (d *Dir) Quarantined() []Quarantined {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]Quarantined(nil), d.mu.quarantined...)
+}
+
+// OpenDir takes the lock of a log directory, creating the directory when it is missing, and checks format number and identity.
+// Errors: ErrLocked, ErrForeign, ErrFormat, each one line that names the path.
+func OpenDir(fsys vfs.FS, path string, o DirOptions) (_ *Dir, err error) {
+	if err := fsys.MkdirAll(path, dirPerm); err != nil {
+		return nil, fmt.Errorf("create log directory %s: %w", path, err)
+	}
+	d := &Dir{fs: fsys, path: path, syncFSAbove: o.SyncFSAbove, maxOpen: o.MaxOpenSegments}
+	if d.syncFSAbove == 0 {
+		d.syncFSAbove = 8
+	}
+	if d.maxOpen <= 0 {
+		d.maxOpen = 1024
+	}
+	d.reserve.Store(o.Reserve)
+	d.full.Store(true)
+	d.mu.logs, d.mu.ghosts = map[meta.TopicPartition]*Log{}, map[meta.TopicPartition]bool{}
+	if d.lock, err = fsys.Lock(filepath.Join(path, fileLock)); err != nil {
+		if errors.Is(err, vfs.ErrLocked) {
+			err = ErrLocked
+		}
+		return nil, fmt.Errorf("open log directory %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("open log directory %s: %w", path, err), d.release())
+		}
+	}()
+	if err := d.checkFormat(); err != nil {
+		return nil, err
+	}
+	if err := d.checkIdentity(o); err != nil {
+		return nil, err
+	}
+	if err := d.readClean(); err != nil {
+		return nil, err
+	}
+	if d.volume, err = fsys.Volume(path); err != nil {
+		if !errors.Is(err, vfs.ErrUnsupported) {
+			return nil, err
+		}
+		d.volume, err = nil, nil
+	}
+	return d, nil
+}
+
+func (d *Dir) release() error {
+	var errs []error
+	if d.volume != nil {
+		errs = append(errs, d.volume.Close())
+		d.volume = nil
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.Close())
+		d.lock = nil
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Dir) checkFormat() error {
+	name := filepath.Join(d.path, fileFormat)
+	raw, err := vfs.ReadFile(d.fs, name, maxSmallFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return writeAtomic(d.fs, name, []byte(strconv.Itoa(formatNumber)+"\n"))
+	}
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil || n < 1 {
+		return fmt.Errorf("%w: %s holds %q", ErrFormat, fileFormat, raw)
+	}
+	if n > formatNumber {
+		return fmt.Errorf("%w: written in format %d by a newer version, this one knows up to %d", ErrFormat, n, formatNumber)
+	}
+	return nil
+}
+
+func (d *Dir) checkIdentity(o DirOptions) error {
+	name := filepath.Join(d.path, fileProps)
+	raw, err := vfs.ReadFile(d.fs, name, maxSmallFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		if o.NewID != nil {
+			d.id = o.NewID()
+		}
+		return d.writeIdentity(o.ClusterID, o.NodeID)
+	}
+	if err != nil {
+		return err
+	}
+	p := properties(raw, "=")
+	if v := p["version"]; v != "0" && v != "1" {
+		return fmt.Errorf("%w: %s has version %q", ErrFormat, fileProps, v)
+	}
+	node, ok := p["node.id"]
+	if !ok {
+		node = p["broker.id"]
+	}
+	if node != strconv.Itoa(int(o.NodeID)) {
+		return fmt.Errorf("%w: node.id is %s there, %d here", ErrForeign, node, o.NodeID)
+	}
+	if o.ClusterID != "" && p["cluster.id"] != "" && p["cluster.id"] != o.ClusterID {
+		return fmt.Errorf("%w: cluster.id is %s there, %s here", ErrForeign, p["cluster.id"], o.ClusterID)
+	}
+	if d.id, err = meta.ParseUUID(p["directory.id"]); err != nil {
+		if p["directory.id"] != "" {
+			return fmt.Errorf("%w: directory.id: %w", ErrFormat, err)
+		}
+		if o.NewID != nil {
+			d.id = o.NewID()
+		}
+		return d.writeIdentity(o.ClusterID, o.NodeID)
+	}
+	if o.ClusterID != "" && p["cluster.id"] == "" {
+		return d.writeIdentity(o.ClusterID, o.NodeID)
+	}
+	return nil
+}
+
+func (d *Dir) writeIdentity(cluster string, node int32) error {
+	text := fmt.Sprintf("cluster.id=%s\ndirectory.id=%s\nnode.id=%d\nversion=1\n", cluster, d.id, node)
+	return writeAtomic(d.fs, filepath.Join(d.path, fileProps), []byte(text))
+}
+
+func (d *Dir) readClean() error {
+	raw, err := vfs.ReadFile(d.fs, filepath.Join(d.path, fileClean), maxSmallFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var m struct {
+		Version     int    `json:"version"`
+		BrokerEpoch *int64 `json:"brokerEpoch"`
+	}
+	// An unreadable mark counts as none: the logs are then checked from their recovery points, as after a crash.
+	if json.Unmarshal(raw, &m) == nil && m.Version == 0 && m.BrokerEpoch != nil {
+		d.clean, d.cleanFound = *m.BrokerEpoch, true
+	}
+	return nil
+}
+
+// Create makes an empty log. It becomes durable with its first flush; before that a crash may take the empty
+// log away, and who asked for it creates it again. now is in milliseconds.
+func (d *Dir) Create(tp meta.TopicPartition, topic meta.UUID, c LogConfig, now int64) (*Log, error) {
+	if err := d.Offline(); err != nil {
+		return nil, err
+	}
+	if !validTopic(tp.Topic) || tp.Partition < 0 {
+		return nil, fmt.Errorf("create log: %q is no topic name", tp.Topic)
+	}
+	if err := d.forgetGhost(tp); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.mu.closed {
+		return nil, ErrClosed
+	}
+	for _, q := range d.mu.quarantined {
+		if q.TopicPartition == tp {
+			return nil, fmt.Errorf("create log %s: %w", tp, q.Err)
+		}
+	}
+	if d.mu.logs[tp] != nil {
+		return nil, fmt.Errorf("create log %s: %w", tp, ErrExists)
+	}
+	path := filepath.Join(d.path, dirName(tp))
+	if err := d.fs.MkdirAll(path, dirPerm); err != nil {
+		return nil, d.fail("create log "+tp.String(), err)
+	}
+	if err := writeFile(d.fs, filepath.Join(path, filePartition), encodePartitionMetadata(topic), false); err != nil {
+		return nil, d.fail("create log "+tp.String(), err)
+	}
+	l := newLog(d, tp, topic, path, c)
+	s := newSegment(0, now)
+	s.lazy, s.known, s.checked = true, true, true
+	l.mu.segs = []*segment{s}
+	l.mu.newborn, l.mu.dirDirty = true, true
+	d.mu.logs[tp] = l
+	return l, nil
+}
+
+// forgetGhost rewrites the checkpoints before a name is used again: the lines of the deleted log would
+// otherwise make the new, shorter one look damaged after a crash.
+func (d *Dir) forgetGhost(tp meta.TopicPartition) error {
+	d.markMu.Lock()
+	defer d.markMu.Unlock()
+	d.mu.Lock()
+	ghost := d.mu.ghosts[tp]
+	d.mu.Unlock()
+	if !ghost {
+		return nil
+	}
+	d.startsDirty.Store(true)
+	if err := d.writeStarts(); err != nil {
+		return err
+	}
+	if err := d.writeMarks(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	delete(d.mu.ghosts, tp)
+	d.mu.Unlock()
+	return nil
+}
+
+func newLog(d *Dir, tp meta.TopicPartition, topic meta.UUID, path string, c LogConfig) *Log {
+	l := &Log{dir: d, tp: tp, topic: topic}
+	l.mu.path, l.mu.cfg, l.mu.snap = path, c, -1
+	return l
+}
+
+// Get is the log of a partition, nil when the directory has none.
+func (d *Dir) Get(tp meta.TopicPartition) *Log {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mu.logs[tp]
+}
+
+func (d *Dir) all() []*Log {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make([]*Log, 0, len(d.mu.logs))
+	for _, l := range d.mu.logs {
+		out = append(out, l)
+	}
+	return out
+}
+
+// Delete takes a log away: its folder is renamed to .uuid-delete at once and durably, so that the name is free and
+// a crash does not bring it back; Housekeep unlinks it after file.delete.delay.ms. Slices held by readers stay readable.
+func (d *Dir) Delete(l *Log, now int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.closed != nil {
+		return l.mu.closed
+	}
+	l.mu.closed = fmt.Errorf("%s: %w", l.tp, ErrClosed)
+	d.closeFilesLocked(l)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.mu.logs, l.tp)
+	d.mu.ghosts[l.tp] = true
+	d.startsDirty.Store(true)
+	d.hwDirty.Store(true)
+	id := spread(uint64(now)) ^ uint64(len(d.mu.trash)+1)
+	suffix := fmt.Sprintf(".%016x%016x%s", spread(id), id, dirDelete)
+	name := dirName(l.tp)
+	name = name[:min(len(name), 255-len(suffix))] + suffix
+	to := filepath.Join(d.path, name)
+	if err := d.fs.Rename(l.mu.path, to); err != nil {
+		return d.fail("delete log "+l.tp.String(), err)
+	}
+	d.mu.trash = append(d.mu.trash, trash{to, now + l.mu.cfg.FileDeleteDelayMs, true})
+	return d.fail("delete log "+l.tp.String(), d.fs.SyncDir(d.path))
+}
+
+// closeFilesLocked gives up the log's own references. A failed close of a file whose bytes were synced loses nothing.
+func (d *Dir) closeFilesLocked(l *Log) {
+	for _, s := range l.mu.segs {
+		l.closeFile(s)
+	}
+}
+
+// Free space is looked at again after this much was written.
+const lookEvery = 16 << 20
+
+// SetReserve changes the free space, in bytes, below which Writable refuses.
+func (d *Dir) SetReserve(n int64) { d.reserve.Store(n); d.full.Store(true) }
+
+// Writable refuses a write of n bytes with ErrReserve when it would take the free space below the reserve, or with
+// ErrOffline. It costs a few atomic reads; the disk is asked after every 16 MiB written, after a
+// housekeeping pass, and each time while it refuses, so that writing resumes as soon as there is room.
+func (d *Dir) Writable(n int64) error {
+	if err := d.Offline(); err != nil {
+		return err
+	}
+	reserve := d.reserve.Load()
+	w := d.written.Load()
+	if d.full.Load() || w > lookEvery {
+		avail, _, err := d.fs.Free(d.path)
+		if err != nil {
+			avail = math.MaxInt64 // cannot tell: a full disk is then met by the write itself
+		}
+		d.written.Add(-w)
+		w = 0
+		d.avail.Store(avail)
+		d.full.Store(false)
+	}
+	if left := d.avail.Load() - w - n; left < reserve {
+		d.full.Store(true)
+		return fmt.Errorf("write to %s: %w: %d bytes would be left, reserve is %d", d.path, ErrReserve, max(left, 0), reserve)
+	}
+	return nil
+}
+
+// Space is the free and total bytes of the disk.
+func (d *Dir) Space() (avail, total int64, err error) { return d.fs.Free(d.path) }

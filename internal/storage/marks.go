@@ -1,0 +1,292 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/milena-mq/milena/internal/meta"
+	"github.com/milena-mq/milena/internal/vfs"
+)
+
+// markBytes: a log's recovery point moves once this much is new. Less than that is cheaper to read again after a
+// crash than to index and checkpoint every few seconds; 1,000 such logs are 256 MiB.
+const markBytes = 256 << 10
+
+// pending is one log's part in a checkpoint.
+type pending struct {
+	l    *Log
+	end  int64
+	snap int64
+	old  int64 // snapshot file that becomes superfluous, -1 none
+	sync []string
+}
+
+// Checkpoint writes recovery points, log starts and high watermarks, each file only when something in it changed. Call
+// it every few seconds: recovery re-reads only what lies past the recovery points.
+func (d *Dir) Checkpoint() error { return d.checkpoint(false) }
+
+// CheckpointStarts makes raised log starts durable, before DeleteRecords is acknowledged.
+func (d *Dir) CheckpointStarts() error {
+	d.markMu.Lock()
+	defer d.markMu.Unlock()
+	return d.writeStarts()
+}
+
+func (d *Dir) checkpoint(all bool) error {
+	if err := d.Offline(); err != nil {
+		return err
+	}
+	d.markMu.Lock()
+	defer d.markMu.Unlock()
+	d.full.Store(true) // look at the free space now and then even when little is written
+	if err := d.writeStarts(); err != nil {
+		return err
+	}
+	var ps []pending
+	var full error
+	for _, l := range d.all() {
+		p, ok, err := l.prepareMark(all)
+		if err != nil {
+			if !errors.Is(err, ErrReserve) {
+				return err
+			}
+			full = err // this log keeps its mark; those prepared before it must still be synced
+		}
+		if ok {
+			ps = append(ps, p)
+		}
+	}
+	if len(ps) > 0 {
+		if err := d.syncPending(ps); err != nil {
+			return err
+		}
+		for _, p := range ps {
+			p.l.mu.Lock()
+			p.l.mu.mark, p.l.mu.sinceMark = p.end, 0
+			p.l.mu.snap = p.snap
+			p.l.mu.Unlock()
+		}
+		if err := d.writeMarks(); err != nil {
+			return err
+		}
+		for _, p := range ps {
+			if p.old >= 0 && p.old != p.snap {
+				// Left behind it would only be an older starting point.
+				_ = d.fs.Remove(filepath.Join(p.l.path(), segName(p.old, extSnapshot)))
+			}
+		}
+	}
+	if full != nil {
+		return full
+	}
+	if d.hwDirty.Swap(false) {
+		return d.writeOffsets(fileHW, func(l *Log) (int64, bool) { return l.hw.Load(), true })
+	}
+	return nil
+}
+
+func (l *Log) path() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.path
+}
+
+// prepareMark writes, without syncing, what recovery needs at the present log end: index entries, epoch list, producers.
+func (l *Log) prepareMark(all bool) (pending, bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	end := l.end.Load()
+	due := l.mu.sinceMark >= markBytes || l.mu.rolled || all
+	if l.mu.closed != nil || !due || (end == l.mu.mark && !l.mu.epochsDirty && !l.mu.newborn) {
+		return pending{}, false, nil
+	}
+	p := pending{l: l, end: end, old: l.mu.snap, snap: end}
+	op := "checkpoint " + l.tp.String()
+	for i := len(l.mu.segs) - 1; i >= 0; i-- {
+		s := l.mu.segs[i]
+		s.addTimeIf(s.size > 0)
+		if err := l.writeIndexesLocked(s); err != nil {
+			return p, false, l.dir.fail(op, err)
+		}
+		if s.index.dirty {
+			p.sync = append(p.sync, l.segPath(s.base, extIndex))
+		}
+		if s.times.dirty {
+			p.sync = append(p.sync, l.segPath(s.base, extTime))
+		}
+		if s.txn == 1 && s.txnDirty {
+			p.sync = append(p.sync, l.segPath(s.base, extTxn))
+		}
+		if s.base <= l.mu.mark {
+			break
+		}
+		if snap := l.segPath(s.base, extSnapshot); s.base < end {
+			p.sync = append(p.sync, snap)
+		}
+	}
+	if err := l.writeEpochsLocked(); err != nil {
+		return p, false, l.dir.fail(op, err)
+	}
+	snap := l.segPath(end, extSnapshot)
+	if err := writeFile(l.dir.fs, snap, l.mu.producers.Snapshot(nil), false); err != nil {
+		return p, false, l.dir.fail(op, err)
+	}
+	p.sync = append(p.sync, snap)
+	for _, s := range l.mu.segs {
+		// Cleared only now, when the caller will sync them: after a full disk stopped us halfway they are still due.
+		s.index.dirty, s.times.dirty, s.txnDirty = false, false, false
+		if s.base == end {
+			p.snap = -1 // belongs to that segment and stays with it
+		}
+	}
+	l.mu.dirDirty, l.mu.rolled = true, false
+	return p, true, nil
+}
+
+// addTimeIf adds the last time entry of a segment that has batches.
+func (s *segment) addTimeIf(ok bool) {
+	if ok {
+		s.addTime()
+	}
+}
+
+// syncPending makes the prepared files and the logs themselves durable.
+func (d *Dir) syncPending(ps []pending) error {
+	logs := make([]*Log, len(ps))
+	for i, p := range ps {
+		logs[i] = p.l
+	}
+	errs := make([]error, len(ps))
+	if d.syncFSAbove >= 0 && len(ps) > d.syncFSAbove && d.volume != nil && !d.noSyncFS.Load() {
+		d.syncVolume(logs, errs)
+		if !d.noSyncFS.Load() {
+			return liveErrors(errs)
+		}
+	}
+	for i, p := range ps {
+		for _, name := range p.sync {
+			f, err := d.fs.OpenFile(name, vfs.ReadWrite, filePerm)
+			if err == nil {
+				err = errors.Join(f.Sync(), f.Close())
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // a segment that did not begin with a roll has no snapshot
+			}
+			if err != nil {
+				if p.l.gone() {
+					break
+				}
+				return d.goOffline("sync "+name, err)
+			}
+		}
+		errs[i] = p.l.Flush()
+	}
+	return liveErrors(errs)
+}
+
+func (l *Log) gone() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.closed != nil
+}
+
+// liveErrors leaves out logs that were deleted meanwhile.
+func liveErrors(errs []error) error {
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, ErrClosed) {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeMarks writes the recovery points. Called with markMu.
+func (d *Dir) writeMarks() error {
+	return d.writeOffsets(fileRecovery, func(l *Log) (int64, bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.mu.mark, true
+	})
+}
+
+// writeStarts writes the log starts that lie inside a log: a start at the first segment's base needs no line.
+func (d *Dir) writeStarts() error {
+	if !d.startsDirty.Swap(false) {
+		return nil
+	}
+	return d.writeOffsets(fileLogStart, func(l *Log) (int64, bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		s := l.start.Load()
+		return s, s > l.mu.segs[0].base
+	})
+}
+
+func (d *Dir) writeOffsets(name string, of func(*Log) (int64, bool)) error {
+	logs := d.all()
+	type line struct {
+		tp meta.TopicPartition
+		o  int64
+	}
+	lines := make([]line, 0, len(logs))
+	for _, l := range logs {
+		if o, ok := of(l); ok {
+			lines = append(lines, line{l.tp, o})
+		}
+	}
+	for tp, o := range d.kept[name] {
+		lines = append(lines, line{tp, o})
+	}
+	raw := encodeOffsets(len(lines), func(yield func(meta.TopicPartition, int64)) {
+		for _, x := range lines {
+			yield(x.tp, x.o)
+		}
+	})
+	err := writeAtomic(d.fs, filepath.Join(d.path, name), raw)
+	if err != nil {
+		dirtyAgain(name, &d.hwDirty, &d.startsDirty)
+	}
+	return d.fail("write "+name, err)
+}
+
+func dirtyAgain(name string, hw, starts *atomic.Bool) {
+	switch name {
+	case fileHW:
+		hw.Store(true)
+	case fileLogStart:
+		starts.Store(true)
+	}
+}
+
+// Close makes everything durable, writes the checkpoints and the clean-shutdown mark with the broker's epoch, and gives up the lock.
+func (d *Dir) Close(brokerEpoch int64) error {
+	err := d.checkpoint(true)
+	if err == nil {
+		text := fmt.Sprintf(`{"version":0,"brokerEpoch":%d}`, brokerEpoch)
+		err = d.fail("write clean mark", writeAtomic(d.fs, filepath.Join(d.path, fileClean), []byte(text)))
+	}
+	return errors.Join(err, d.Abandon())
+}
+
+// Abandon closes all files and gives up the lock without making anything durable: the next start recovers as after a crash.
+func (d *Dir) Abandon() error {
+	d.mu.Lock()
+	if d.mu.closed {
+		d.mu.Unlock()
+		return nil
+	}
+	d.mu.closed = true
+	d.mu.Unlock()
+	for _, l := range d.all() {
+		l.mu.Lock()
+		if l.mu.closed == nil {
+			l.mu.closed = fmt.Errorf("%s: %w", l.tp, ErrClosed)
+		}
+		d.closeFilesLocked(l)
+		l.mu.Unlock()
+	}
+	return d.release()
+}
