@@ -1,0 +1,256 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/milena-mq/milena/internal/admin"
+	"github.com/milena-mq/milena/internal/config"
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+func (a *app) topicCommand() *cobra.Command {
+	c := &cobra.Command{Use: "topic", Short: "Create, list, describe, change and delete topics", Aliases: []string{"topics"}}
+	c.AddCommand(a.topicCreate(), a.topicList(), a.topicDescribe(), a.topicAlter(), a.topicDelete(), a.topicAddPartitions())
+	return c
+}
+
+func (a *app) topicCreate() *cobra.Command {
+	var partitions int32
+	var replicas int16
+	var set []string
+	var exists, dry bool
+	c := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Create a topic",
+		Example: `  milena topic create letters
+  milena topic create letters -p 12 -c retention.ms=604800000 -c cleanup.policy=compact`,
+		Args: args(1, 1, "the name of one topic"),
+		RunE: func(cmd *cobra.Command, got []string) error {
+			configs, err := admin.ParsePairs(set)
+			if err != nil {
+				return usagef("--config %w", err)
+			}
+			t, err := a.client().CreateTopic(cmd.Context(), admin.NewTopic{Name: got[0], Partitions: partitions, Replicas: replicas, Configs: configs, Validate: dry})
+			if exists && errors.Is(err, kerr.TopicAlreadyExists) {
+				return a.done(admin.Topic{Name: got[0]}, "Topic %s is there already", got[0])
+			}
+			if err != nil {
+				return err
+			}
+			verb := "Created"
+			if dry {
+				verb = "Could create"
+			}
+			return a.done(t, "%s topic %s with %s and %s each", verb, t.Name, plural(int64(t.Partitions), "partition"), plural(int64(t.Replicas), "replica"))
+		},
+	}
+	f := c.Flags()
+	f.Int32VarP(&partitions, "partitions", "p", -1, "number of partitions; -1 is the broker's num.partitions")
+	f.Int16VarP(&replicas, "replicas", "r", -1, "replicas of each partition; -1 is the broker's default.replication.factor")
+	f.StringArrayVarP(&set, "config", "c", nil, "key=value for the topic; may be repeated")
+	f.BoolVar(&exists, "if-not-exists", false, "do nothing if the topic is there already")
+	f.BoolVar(&dry, "dry-run", false, "only check whether it could be created")
+	must(c.RegisterFlagCompletionFunc("config", completeKeys(config.ResourceTopic, "=")))
+	return c
+}
+
+func (a *app) topicList() *cobra.Command {
+	var internal bool
+	c := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List topics",
+		Args:    args(0, 0, "no argument"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ts, err := a.client().Topics(cmd.Context(), internal)
+			if err != nil {
+				return err
+			}
+			return a.show(ts, func(w io.Writer) error {
+				if len(ts) == 0 {
+					_, err := fmt.Fprintln(a.io.Err, "There are no topics. Create one with milena topic create NAME")
+					return err
+				}
+				t := newTable("TOPIC", ">PARTITIONS", ">REPLICAS")
+				for _, x := range ts {
+					t.row(x.Name, x.Partitions, x.Replicas)
+				}
+				return t.write(w)
+			})
+		},
+	}
+	c.Flags().BoolVar(&internal, "internal", false, "also Kafka's internal topics such as __consumer_offsets")
+	return c
+}
+
+func (a *app) topicDescribe() *cobra.Command {
+	return &cobra.Command{
+		Use:               "describe NAME...",
+		Short:             "Show partitions, leaders, offsets, sizes and configuration of topics",
+		Args:              args(1, -1, "the name of a topic"),
+		ValidArgsFunction: a.completeTopics(false),
+		RunE: func(cmd *cobra.Command, got []string) error {
+			var all []admin.TopicDescription
+			for _, name := range got {
+				d, err := a.client().DescribeTopic(cmd.Context(), name)
+				if err != nil {
+					return err
+				}
+				all = append(all, d)
+			}
+			return a.show(all, func(w io.Writer) error {
+				for i, d := range all {
+					if i > 0 {
+						fmt.Fprintln(w)
+					}
+					if err := writeTopic(w, d); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func writeTopic(w io.Writer, d admin.TopicDescription) error {
+	var records, bytes int64
+	for _, p := range d.Parts {
+		if p.Start >= 0 && p.End >= 0 {
+			records += p.End - p.Start
+		}
+		bytes += max(p.Size, 0)
+	}
+	pairs := []any{"Topic", d.Name, "Id", d.ID, "Offsets", count(records) + " in use", "Size", size(bytes)}
+	for i, x := range d.Overrides {
+		title := ""
+		if i == 0 {
+			title = "Config"
+		}
+		pairs = append(pairs, title, x.Name+"="+value(x.Value, x.Sensitive))
+	}
+	if err := facts(w, pairs...); err != nil {
+		return err
+	}
+	t := newTable(">PARTITION", ">LEADER", ">EPOCH", "REPLICAS", "IN SYNC", ">START", ">END", ">SIZE", "")
+	for _, p := range d.Parts {
+		t.row(p.Partition, number(int64(p.Leader)), p.Epoch, ids(p.Replicas), ids(p.ISR), number(p.Start), number(p.End), size(p.Size), p.Error)
+	}
+	fmt.Fprintln(w)
+	return t.write(w)
+}
+
+func value(v *string, sensitive bool) string {
+	switch {
+	case sensitive:
+		return "[hidden]"
+	case v == nil:
+		return "-"
+	}
+	return *v
+}
+
+func (a *app) topicAlter() *cobra.Command {
+	var set, unset []string
+	c := &cobra.Command{
+		Use:               "alter NAME",
+		Short:             "Change the configuration of a topic",
+		Example:           "  milena topic alter letters -c retention.ms=86400000 --unset cleanup.policy",
+		Args:              args(1, 1, "the name of one topic"),
+		ValidArgsFunction: a.completeTopics(true),
+		RunE: func(cmd *cobra.Command, got []string) error {
+			m, err := admin.ParsePairs(set)
+			if err != nil {
+				return usagef("--config %w", err)
+			}
+			if len(m)+len(unset) == 0 {
+				return usagef("nothing to change: give --config key=value or --unset key")
+			}
+			return a.alter(cmd, admin.ResourceTopic, got[0], m, unset)
+		},
+	}
+	c.Flags().StringArrayVarP(&set, "config", "c", nil, "key=value to set; may be repeated")
+	c.Flags().StringArrayVar(&unset, "unset", nil, "key to take back to its default; may be repeated")
+	must(c.RegisterFlagCompletionFunc("config", completeKeys(config.ResourceTopic, "=")))
+	must(c.RegisterFlagCompletionFunc("unset", completeKeys(config.ResourceTopic, "")))
+	return c
+}
+
+func (a *app) topicDelete() *cobra.Command {
+	var yes, exists bool
+	c := &cobra.Command{
+		Use:               "delete NAME...",
+		Aliases:           []string{"rm"},
+		Short:             "Delete topics with all their records",
+		Args:              args(1, -1, "the name of a topic"),
+		ValidArgsFunction: a.completeTopics(false),
+		RunE: func(cmd *cobra.Command, got []string) error {
+			if err := a.confirm(yes, "delete %s with all records", joinNames("topic", got)); err != nil {
+				return err
+			}
+			for _, name := range got {
+				err := a.client().DeleteTopic(cmd.Context(), name)
+				if exists && errors.Is(err, kerr.UnknownTopicOrPartition) {
+					err = nil
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return a.done(map[string]any{"deleted": got}, "Deleted %s", joinNames("topic", got))
+		},
+	}
+	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	c.Flags().BoolVar(&exists, "if-exists", false, "a topic that is not there is no error")
+	return c
+}
+
+func joinNames(one string, names []string) string {
+	if len(names) == 1 {
+		return one + " " + names[0]
+	}
+	s := one + "s "
+	for i, n := range names {
+		if i > 0 {
+			s += ", "
+		}
+		s += n
+	}
+	return s
+}
+
+func (a *app) topicAddPartitions() *cobra.Command {
+	var total int
+	c := &cobra.Command{
+		Use:   "add-partitions NAME [N]",
+		Short: "Add partitions to a topic",
+		Long: `Add N partitions to a topic, or as many as it takes to have --total.
+Partitions cannot be taken away. Records with a key may go to another partition afterwards.`,
+		Args:              args(1, 2, "the name of a topic and how many partitions to add (or --total)"),
+		ValidArgsFunction: a.completeTopics(true),
+		RunE: func(cmd *cobra.Command, got []string) error {
+			if (len(got) == 2) == cmd.Flags().Changed("total") {
+				return usagef("give either how many partitions to add or --total")
+			}
+			var err error
+			if len(got) == 2 {
+				n := 0
+				if _, err := fmt.Sscanf(got[1], "%d", &n); err != nil || n < 1 || fmt.Sprint(n) != got[1] {
+					return usagef("%q: want a number of partitions to add, 1 or more", got[1])
+				}
+				total, err = a.client().AddPartitions(cmd.Context(), got[0], n)
+			} else {
+				err = a.client().SetPartitions(cmd.Context(), got[0], total)
+			}
+			if err != nil {
+				return err
+			}
+			return a.done(admin.Topic{Name: got[0], Partitions: total}, "Topic %s has %s now", got[0], plural(int64(total), "partition"))
+		},
+	}
+	c.Flags().IntVar(&total, "total", 0, "number of partitions to have afterwards")
+	return c
+}
