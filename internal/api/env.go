@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/milena-mq/milena/internal/config"
+	"github.com/milena-mq/milena/internal/controller"
 	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/metric"
 	"github.com/milena-mq/milena/internal/partition"
@@ -16,6 +17,7 @@ import (
 type Env struct {
 	NodeID      int32
 	Image       func() *meta.Image // the newest metadata this broker knows; nil before the first
+	Controller  *controller.Controller
 	Partitions  *partition.Set
 	Sessions    *session.Cache // of Fetch
 	ProducerIDs *ProducerIDs

@@ -1,0 +1,102 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-mq/milena/internal/meta"
+	"github.com/milena-mq/milena/internal/server"
+	"github.com/milena-mq/milena/internal/shard"
+)
+
+// Key types of FindCoordinator.
+const (
+	coordinatorGroup int8 = 0
+	coordinatorTxn   int8 = 1
+	coordinatorShare int8 = 2
+)
+
+// createWait bounds the wait for the internal topic on its first need.
+const createWait = 5 * time.Second
+
+// FindCoordinator (key 10), versions 0-6: the leader of the internal topic's partition that the key falls on. The
+// topic is made on first need; until the partition has a leader the answer is COORDINATOR_NOT_AVAILABLE.
+//
+//	v1  key type (KIP-98)   v4  several keys (KIP-699)   v6  share coordinators (KIP-932)
+//
+// Transactions and share groups are not served yet: UNSUPPORTED_VERSION, the code InitProducerId has for it, too. The
+// Java producer fails with it at once; after COORDINATOR_NOT_AVAILABLE it would ask again until max.block.ms.
+func serveFindCoordinator(c *Call) server.Reply {
+	req := c.Request.(*kmsg.FindCoordinatorRequest)
+	resp := kmsg.NewPtrFindCoordinatorResponse()
+	keys := req.CoordinatorKeys
+	if req.Version < 4 {
+		keys = []string{req.CoordinatorKey}
+	}
+	im, refused, why := c.Image, (*kerr.Error)(nil), ""
+	switch {
+	case req.CoordinatorType == coordinatorGroup:
+		if im.Topic(shard.GroupsTopic) == nil {
+			im = c.createGroupsTopic()
+		}
+	case req.CoordinatorType == coordinatorTxn:
+		refused, why = kerr.UnsupportedVersion, "transactions are not served yet"
+	case req.CoordinatorType == coordinatorShare && req.Version >= 6:
+		refused, why = kerr.UnsupportedVersion, "share groups are not served yet"
+	default:
+		refused, why = kerr.InvalidRequest, "unknown coordinator type"
+	}
+	for _, key := range keys {
+		r := kmsg.NewFindCoordinatorResponseCoordinator()
+		r.Key, r.NodeID, r.Port = key, -1, -1
+		err := refused
+		if err == nil {
+			err, why = c.findGroup(im, key, &r)
+		}
+		if err != nil {
+			r.ErrorCode, r.ErrorMessage = c.failed(err.Code), kmsg.StringPtr(why)
+		}
+		resp.Coordinators = append(resp.Coordinators, r)
+	}
+	if req.Version < 4 {
+		r := resp.Coordinators[0]
+		resp.NodeID, resp.Host, resp.Port, resp.ErrorCode, resp.ErrorMessage = r.NodeID, r.Host, r.Port, r.ErrorCode, r.ErrorMessage
+		resp.Coordinators = nil
+	}
+	return c.ready(resp)
+}
+
+// findGroup fills in the leader of the group's partition.
+func (c *Call) findGroup(im *meta.Image, id string, r *kmsg.FindCoordinatorResponseCoordinator) (*kerr.Error, string) {
+	t := im.Topic(shard.GroupsTopic)
+	if t == nil || len(t.Partitions) == 0 {
+		return kerr.CoordinatorNotAvailable, "the topic " + shard.GroupsTopic + " is being made"
+	}
+	p := t.Partitions[shard.PartitionFor(id, int32(len(t.Partitions)))]
+	b := im.Broker(p.Leader)
+	if b == nil || b.Fenced {
+		return kerr.CoordinatorNotAvailable, "the coordinator's partition has no leader"
+	}
+	e, ok := b.Endpoint(c.Conn.Listener())
+	if !ok {
+		return kerr.CoordinatorNotAvailable, "the coordinator has no listener " + c.Conn.Listener()
+	}
+	r.NodeID, r.Host, r.Port = b.ID, e.Host, e.Port
+	return nil, ""
+}
+
+// createGroupsTopic asks the controller for the topic and returns the metadata afterwards. Several clients that ask
+// at once are all answered from the one topic. A failure is logged; the client asks again.
+func (c *Call) createGroupsTopic() *meta.Image {
+	ctx, cancel := context.WithTimeout(c.Conn.Context(), createWait)
+	defer cancel()
+	for _, r := range c.Controller.AutoCreate(ctx, []string{shard.GroupsTopic}) {
+		if r.Err != nil && r.Err.Code != kerr.TopicAlreadyExists {
+			c.Log.Warn("internal topic not made", "topic", r.Name, "error", r.Err)
+		}
+	}
+	return c.Env.Image()
+}
