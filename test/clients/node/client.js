@@ -2,12 +2,12 @@
 'use strict'
 const { Kafka, CompressionTypes, CompressionCodecs, ConfigResourceTypes, Partitioners, logLevel } = require('kafkajs')
 const snappy = require('snappy')
-const lz4 = require('lz4js')
+const lz4 = require('lz4-napi')
 const { ZstdCodec } = require('zstd-codec')
 
 // KafkaJS brings gzip only. Snappy comes framed by some producers ("xerial"); what it reads here it wrote itself.
 CompressionCodecs[CompressionTypes.Snappy] = () => ({ compress: async e => snappy.compress(e.buffer), decompress: async b => snappy.uncompress(b) })
-CompressionCodecs[CompressionTypes.LZ4] = () => ({ compress: async e => Buffer.from(lz4.compress(e.buffer)), decompress: async b => Buffer.from(lz4.decompress(b)) })
+CompressionCodecs[CompressionTypes.LZ4] = () => ({ compress: async e => lz4.compressFrame(e.buffer), decompress: async b => lz4.decompressFrame(b) })
 
 const tag = Date.now().toString(16)
 const name = s => `c-kafkajs-${s}-${tag}`
