@@ -14,7 +14,9 @@ import (
 // When ctx ends first the results say REQUEST_TIMED_OUT: the topics may yet appear.
 func (c *Controller) CreateTopics(ctx context.Context, wishes []control.NewTopic, validateOnly bool) []control.TopicResult {
 	return c.topics(ctx, topicNames(wishes, func(w control.NewTopic) (string, meta.UUID) { return w.Name, meta.UUID{} }),
-		func(cl *control.Cluster) (control.Plan, []control.TopicResult) { return cl.CreateTopics(wishes, validateOnly) })
+		func(cl *control.Cluster) (control.Plan, []control.TopicResult) {
+			return cl.CreateTopics(wishes, validateOnly)
+		})
 }
 
 // DeleteTopics deletes topics by name or id and returns when the local image has lost them.
@@ -26,7 +28,9 @@ func (c *Controller) DeleteTopics(ctx context.Context, wishes []control.GoneTopi
 // CreatePartitions lets topics grow.
 func (c *Controller) CreatePartitions(ctx context.Context, wishes []control.MorePartitions, validateOnly bool) []control.TopicResult {
 	return c.topics(ctx, topicNames(wishes, func(w control.MorePartitions) (string, meta.UUID) { return w.Topic, meta.UUID{} }),
-		func(cl *control.Cluster) (control.Plan, []control.TopicResult) { return cl.CreatePartitions(wishes, validateOnly) })
+		func(cl *control.Cluster) (control.Plan, []control.TopicResult) {
+			return cl.CreatePartitions(wishes, validateOnly)
+		})
 }
 
 // AutoCreate makes the topics that do not exist yet with the broker's defaults; coordinators' own

@@ -231,7 +231,7 @@ func wireError(err error) *control.Error {
 	case errors.Is(err, coord.ErrUnknown), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		code = kerr.RequestTimedOut
 	case errors.Is(err, coord.ErrFull):
-		code = kerr.KafkaStorageError
+		code = kerr.PolicyViolation
 	case errors.Is(err, coord.ErrClosed):
 		code = kerr.BrokerNotAvailable
 	default:
