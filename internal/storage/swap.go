@@ -47,6 +47,10 @@ func (l *Log) installSwapLocked(base int64, old []int64) error {
 			}
 		}
 	}
+	// Without this sync a crash may keep the new .log name and bring an old segment back: they would overlap.
+	if err := l.dir.fs.SyncDir(l.mu.path); err != nil {
+		return err
+	}
 	for _, ext := range swapExts {
 		name := l.segPath(base, ext)
 		if err := l.dir.fs.Rename(name+extSwap, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
