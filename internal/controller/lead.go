@@ -154,7 +154,13 @@ func (c *Controller) serve(r *reign, o *op) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	return c.carryOut(r, plan)
+	out := c.carryOut(r, plan)
+	if out.last == 0 {
+		// Nothing to write, because of what is there already: the answer speaks of that, so the local
+		// image has to show it first.
+		out.last = coord.Revision(r.ahead.Revision())
+	}
+	return out
 }
 
 // carryOut appends a plan's steps in order. An error that leaves the outcome open, or that comes in
