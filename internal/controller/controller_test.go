@@ -24,11 +24,11 @@ import (
 
 const patience = 60 * time.Second
 
-func ids() func() meta.UUID {
+func ids(node byte) func() meta.UUID {
 	var n atomic.Uint64
 	return func() (u meta.UUID) {
 		binary.BigEndian.PutUint64(u[8:], n.Add(1))
-		u[0] = 1
+		u[0], u[1] = 1, node
 		return u
 	}
 }
@@ -39,7 +39,7 @@ func start(t testing.TB, s coord.Store, change ...func(*controller.Options)) *co
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := controller.Options{Store: s, NodeID: 1, Static: st, NewID: ids(), Rand: func(int) int { return 0 }}
+	o := controller.Options{Store: s, NodeID: 1, Static: st, NewID: ids(1), Rand: func(int) int { return 0 }}
 	for _, c := range change {
 		c(&o)
 	}
@@ -245,7 +245,7 @@ func TestAHalfMadeTopicIsSweptAndNeverShown(t *testing.T) {
 func TestTwoControllersOneWriter(t *testing.T) {
 	h := memstore.New()
 	one, ctx := up(t, mem(t, h, 1))
-	two := start(t, mem(t, h, 2), func(o *controller.Options) { o.NodeID = 2 })
+	two := start(t, mem(t, h, 2), func(o *controller.Options) { o.NodeID, o.NewID = 2, ids(2) })
 	if err := two.Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
