@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -36,6 +37,13 @@ type Producer struct {
 		sync.Mutex
 		err error
 	}
+	// ctx is of the records. It outlives the caller's, so that an interrupt still waits for what was sent,
+	// and ends when nothing is acknowledged for a long time: franz-go by itself would try for ever, since
+	// an idempotent batch that may have been written cannot be given up.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	watch  *time.Timer
+	free   func() bool
 }
 
 // Codecs are the compression codecs by Kafka's names.
@@ -50,7 +58,7 @@ func (c *Client) Producer(ctx context.Context, o ProduceOptions) (*Producer, err
 		return nil, fmt.Errorf("codec %q: want one of %v", o.Codec, Codecs)
 	}
 	opts := append(c.base(), kgo.ProducerBatchCompression(k), kgo.MaxBufferedBytes(64<<20), kgo.AllowAutoTopicCreation(),
-		kgo.RecordDeliveryTimeout(6*c.opts.Timeout), kgo.UnknownTopicRetries(4))
+		kgo.RecordRetries(20), kgo.UnknownTopicRetries(4))
 	switch o.Acks {
 	case -1:
 	case 1:
@@ -70,18 +78,42 @@ func (c *Client) Producer(ctx context.Context, o ProduceOptions) (*Producer, err
 	if err != nil {
 		return nil, fmt.Errorf("produce to %s: %w", o.Topic, err)
 	}
-	return &Producer{c: c, topic: o.Topic, cl: cl}, nil
+	p := &Producer{c: c, topic: o.Topic, cl: cl}
+	p.ctx, p.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	p.free = context.AfterFunc(ctx, func() {
+		time.AfterFunc(c.opts.Timeout, func() { p.cancel(context.Cause(ctx)) })
+	})
+	p.watchdog()
+	return p, nil
+}
+
+// patience is how many request timeouts may pass without any acknowledgement.
+const patience = 3
+
+func (p *Producer) watchdog() {
+	limit := patience * p.c.opts.Timeout
+	var seen int64 = -1
+	p.watch = time.AfterFunc(1<<62, func() { // set below, when p.watch has its value
+
+		if n := p.acked.Load(); n != seen || p.cl.BufferedProduceRecords() == 0 {
+			seen = n
+			p.watch.Reset(limit)
+			return
+		}
+		p.cancel(fmt.Errorf("no acknowledgement for %s, %d records wait for theirs", limit, p.cl.BufferedProduceRecords()))
+	})
+	p.watch.Reset(limit)
 }
 
 // Send gives one record to the sender and blocks while 64 MiB wait for their acknowledgement. The first
 // failure of an earlier record is returned here.
-func (p *Producer) Send(ctx context.Context, r *Record) error {
+func (p *Producer) Send(r *Record) error {
 	if err := p.failed(); err != nil {
 		return err
 	}
 	r.Topic = p.topic
 	n := int64(len(r.Key) + len(r.Value))
-	p.cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
+	p.cl.Produce(p.ctx, r, func(_ *kgo.Record, err error) {
 		if err != nil {
 			p.mu.Lock()
 			if p.mu.err == nil {
@@ -102,15 +134,22 @@ func (p *Producer) failed() error {
 	if p.mu.err == nil {
 		return nil
 	}
-	return p.c.explain("produce to "+p.topic, p.mu.err)
+	err := p.mu.err
+	if cause := context.Cause(p.ctx); cause != nil && errors.Is(err, context.Canceled) {
+		err = cause
+	}
+	return p.c.explain("produce to "+p.topic, err)
 }
 
 // Acked is how many records and bytes of keys and values were acknowledged.
 func (p *Producer) Acked() (records, bytes int64) { return p.acked.Load(), p.bytes.Load() }
 
-// Close waits until all is acknowledged and returns the first failure.
-func (p *Producer) Close(ctx context.Context) error {
-	err := p.cl.Flush(ctx)
+// Close waits until all is acknowledged, or nothing was for a long time, and returns the first failure.
+func (p *Producer) Close() error {
+	err := p.cl.Flush(p.ctx)
+	p.watch.Stop()
+	p.free()
+	p.cancel(nil)
 	p.cl.Close()
 	if f := p.failed(); f != nil {
 		return f

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"sort"
 	"strconv"
@@ -48,10 +49,13 @@ type NewTopic struct {
 	Validate   bool // only check, create nothing
 }
 
+// topicID is Kafka's form of a topic id: 22 characters of URL-safe base64.
+func topicID(id kadm.TopicID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
+
 func topicOf(t kadm.TopicDetail) Topic {
 	out := Topic{Name: t.Topic, Partitions: len(t.Partitions), Internal: t.IsInternal}
 	if t.ID != (kadm.TopicID{}) {
-		out.ID = t.ID.String()
+		out.ID = topicID(t.ID)
 	}
 	for _, p := range t.Partitions {
 		out.Replicas = max(out.Replicas, len(p.Replicas))
@@ -93,7 +97,7 @@ func (c *Client) DescribeTopic(ctx context.Context, name string) (TopicDescripti
 		// Offsets and sizes are extra: a partition without leader must not hide the rest.
 		start, _ := adm.ListStartOffsets(ctx, name)
 		end, _ := adm.ListEndOffsets(ctx, name)
-		sizes := topicSizes(ctx, adm, name)
+		sizes := topicSizes(ctx, adm, t)
 		for _, p := range t.Partitions.Sorted() {
 			x := Partition{Partition: p.Partition, Leader: p.Leader, Epoch: p.LeaderEpoch, Replicas: p.Replicas, ISR: p.ISR, Start: -1, End: -1, Size: -1}
 			if p.Err != nil {
@@ -130,10 +134,12 @@ func (c *Client) DescribeTopic(ctx context.Context, name string) (TopicDescripti
 
 type place struct{ broker, partition int32 }
 
-func topicSizes(ctx context.Context, adm *kadm.Client, name string) map[place]int64 {
-	out := map[place]int64{}
+func topicSizes(ctx context.Context, adm *kadm.Client, t kadm.TopicDetail) map[place]int64 {
+	out, name := map[place]int64{}, t.Topic
 	var set kadm.TopicsSet
-	set.Add(name)
+	for p := range t.Partitions {
+		set.Add(name, p) // Kafka takes a topic without partitions as none of them
+	}
 	dirs, err := adm.DescribeAllLogDirs(ctx, set)
 	if err != nil && len(dirs) == 0 {
 		return out
@@ -178,7 +184,7 @@ func (c *Client) CreateTopic(ctx context.Context, t NewTopic) (Topic, error) {
 		}
 		out.Partitions, out.Replicas = int(r.NumPartitions), int(r.ReplicationFactor)
 		if r.ID != (kadm.TopicID{}) {
-			out.ID = r.ID.String()
+			out.ID = topicID(r.ID)
 		}
 		return nil
 	})

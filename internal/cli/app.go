@@ -154,16 +154,18 @@ Start a broker, and try it from another terminal:
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp)))
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	root.SetUsageTemplate(usageTemplate)
-	root.AddGroup(&cobra.Group{ID: "broker", Title: "Broker"}, &cobra.Group{ID: "data", Title: "Records"}, &cobra.Group{ID: "admin", Title: "Administration"})
-	root.SetHelpCommandGroupID("broker")
-	root.SetCompletionCommandGroupID("broker")
+	root.AddGroup(&cobra.Group{ID: "broker", Title: "Broker"}, &cobra.Group{ID: "data", Title: "Records"}, &cobra.Group{ID: "admin", Title: "Administration"},
+		&cobra.Group{ID: "help", Title: "About this program"})
+	root.SetHelpCommandGroupID("help")
+	root.SetCompletionCommandGroupID("help")
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
 			c.GroupID = group
 			root.AddCommand(c)
 		}
 	}
-	add("broker", a.serveCommand(), a.versionCommand())
+	add("broker", a.serveCommand())
+	add("help", a.versionCommand())
 	add("data", a.produceCommand(), a.consumeCommand())
 	add("admin", a.topicCommand(), a.groupCommand(), a.configCommand(), a.clusterCommand())
 	wrapArgs(root)
@@ -197,7 +199,7 @@ func wrapArgs(c *cobra.Command) {
 			if near := config.Nearest(args[0], names); near != "" {
 				hint = "did you mean " + near + "?"
 			}
-			return usagef("%s has no command %q: %s", cmd.CommandPath(), args[0], hint)
+			return usagef("%s has no command %q: %s", short(cmd), args[0], hint)
 		}
 		return
 	}
@@ -211,11 +213,16 @@ func wrapArgs(c *cobra.Command) {
 	}
 }
 
+// short is the command without the program's name, which begins every error already.
+func short(cmd *cobra.Command) string {
+	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
+}
+
 // args checks the number of arguments with words a person understands; most < 0: any number.
 func args(least, most int, want string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, got []string) error {
 		if len(got) < least || most >= 0 && len(got) > most {
-			return fmt.Errorf("%s: want %s", cmd.CommandPath(), want)
+			return fmt.Errorf("%s: want %s", short(cmd), want)
 		}
 		return nil
 	}
@@ -282,10 +289,10 @@ Examples:
 {{.Example}}{{end}}{{if .HasAvailableSubCommands}}{{$cmds := .Commands}}{{if eq (len .Groups) 0}}
 
 Commands:{{range $cmds}}{{if .IsAvailableCommand}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{else}}{{range $group := .Groups}}
+  {{rpad .Name .NamePadding}}  {{.Short}}{{end}}{{end}}{{else}}{{range $group := .Groups}}
 
 {{.Title}}:{{range $cmds}}{{if and (eq .GroupID $group.ID) (or .IsAvailableCommand (eq .Name "help"))}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+  {{rpad .Name .NamePadding}}  {{.Short}}{{end}}{{end}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
 
 Flags:
 {{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}

@@ -128,5 +128,5 @@ func (a *app) consume(cmd *cobra.Command, topics []string, f consumeFlags) error
 	if f := w.Flush(); err == nil {
 		err = f
 	}
-	return err
+	return a.meantTopic(cmd, err, topics...)
 }

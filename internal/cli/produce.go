@@ -152,10 +152,10 @@ func (a *app) produce(cmd *cobra.Command, topic string, f produceFlags) error {
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted")
 	}
-	// What was read before an error is still written and counted.
-	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.timeout)
-	defer cancel()
-	err = errors.Join(err, p.Close(flush))
+	// What was read before an error is still written and counted. The same failure is told once.
+	if f := p.Close(); err == nil || f != nil && f.Error() != err.Error() {
+		err = errors.Join(err, f)
+	}
 	bar.end()
 	records, size := p.Acked()
 	if !f.quiet && (err == nil || records > 0) {
@@ -194,7 +194,7 @@ func sendLines(ctx context.Context, in io.Reader, ls *lines, p *admin.Producer, 
 		if line == nil {
 			return nil
 		}
-		if err := p.Send(ctx, ls.record(line)); err != nil {
+		if err := p.Send(ls.record(line)); err != nil {
 			return err
 		}
 		bar.read(int64(len(line)) + 1)

@@ -97,7 +97,7 @@ func (a *app) topicDescribe() *cobra.Command {
 			for _, name := range got {
 				d, err := a.client().DescribeTopic(cmd.Context(), name)
 				if err != nil {
-					return err
+					return a.meantTopic(cmd, err, name)
 				}
 				all = append(all, d)
 			}
@@ -117,14 +117,17 @@ func (a *app) topicDescribe() *cobra.Command {
 }
 
 func writeTopic(w io.Writer, d admin.TopicDescription) error {
-	var records, bytes int64
+	var records int64
+	bytes := int64(-1)
 	for _, p := range d.Parts {
 		if p.Start >= 0 && p.End >= 0 {
 			records += p.End - p.Start
 		}
-		bytes += max(p.Size, 0)
+		if p.Size >= 0 {
+			bytes = max(bytes, 0) + p.Size
+		}
 	}
-	pairs := []any{"Topic", d.Name, "Id", d.ID, "Offsets", count(records) + " in use", "Size", size(bytes)}
+	pairs := []any{"Topic", d.Name, "Id", d.ID, "Offsets", count(records), "Size", size(bytes)}
 	for i, x := range d.Overrides {
 		title := ""
 		if i == 0 {
@@ -191,21 +194,43 @@ func (a *app) topicDelete() *cobra.Command {
 			if err := a.confirm(yes, "delete %s with all records", joinNames("topic", got)); err != nil {
 				return err
 			}
+			deleted := []string{}
 			for _, name := range got {
 				err := a.client().DeleteTopic(cmd.Context(), name)
 				if exists && errors.Is(err, kerr.UnknownTopicOrPartition) {
-					err = nil
+					continue
 				}
 				if err != nil {
-					return err
+					return a.meantTopic(cmd, err, name)
 				}
+				deleted = append(deleted, name)
 			}
-			return a.done(map[string]any{"deleted": got}, "Deleted %s", joinNames("topic", got))
+			if len(deleted) == 0 {
+				return a.done(map[string]any{"deleted": deleted}, "There was nothing to delete")
+			}
+			return a.done(map[string]any{"deleted": deleted}, "Deleted %s", joinNames("topic", deleted))
 		},
 	}
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	c.Flags().BoolVar(&exists, "if-exists", false, "a topic that is not there is no error")
 	return c
+}
+
+// meantTopic adds the nearest name to the error that a topic does not exist.
+func (a *app) meantTopic(cmd *cobra.Command, err error, names ...string) error {
+	if !errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return err
+	}
+	known, lerr := a.client().TopicNames(cmd.Context())
+	if lerr != nil {
+		return err
+	}
+	for _, n := range names {
+		if near := config.Nearest(n, known); near != "" && !has(known, n) {
+			return fmt.Errorf("%w: did you mean %s?", err, near)
+		}
+	}
+	return err
 }
 
 func joinNames(one string, names []string) string {
@@ -248,7 +273,7 @@ Partitions cannot be taken away. Records with a key may go to another partition 
 			if err != nil {
 				return err
 			}
-			return a.done(admin.Topic{Name: got[0], Partitions: total}, "Topic %s has %s now", got[0], plural(int64(total), "partition"))
+			return a.done(map[string]any{"name": got[0], "partitions": total}, "Topic %s has %s now", got[0], plural(int64(total), "partition"))
 		},
 	}
 	c.Flags().IntVar(&total, "total", 0, "number of partitions to have afterwards")
