@@ -118,6 +118,20 @@ func create(t testing.TB, ctx context.Context, c *controller.Controller, w contr
 	return r[0].ID
 }
 
+// again creates a topic, however often the lead is lost on the way: a refusal wrote nothing.
+func again(t *testing.T, ctx context.Context, c *controller.Controller, name string) {
+	t.Helper()
+	for {
+		r := c.CreateTopics(ctx, []control.NewTopic{topic(name, 1)}, false)[0]
+		if r.Err == nil {
+			return
+		}
+		if !errors.Is(r.Err, kerr.NotController) {
+			t.Fatalf("create %s: %v", name, r)
+		}
+	}
+}
+
 func TestAnAnswerComesAfterTheImageAndItsSubscribers(t *testing.T) {
 	c, ctx := up(t, mem(t, memstore.New(), 1))
 	seen := map[string]int{}
@@ -251,26 +265,14 @@ func TestTwoControllersOneWriter(t *testing.T) {
 	}
 	// Each takes the lead back when it is refused; what counts is that a refusal wrote nothing and that
 	// an acknowledged topic is there for both.
-	again := func(c *controller.Controller, name string) {
-		t.Helper()
-		for {
-			r := c.CreateTopics(ctx, []control.NewTopic{topic(name, 1)}, false)[0]
-			if r.Err == nil {
-				return
-			}
-			if !errors.Is(r.Err, kerr.NotController) {
-				t.Fatalf("create %s: %v", name, r)
-			}
-		}
-	}
 	for i := range 10 {
-		again(one, fmt.Sprintf("a%d", i))
-		again(two, fmt.Sprintf("b%d", i))
+		again(t, ctx, one, fmt.Sprintf("a%d", i))
+		again(t, ctx, two, fmt.Sprintf("b%d", i))
 	}
-	again(one, "last")
+	again(t, ctx, one, "last")
 	for i := 0; one.Image().Topic("b9") == nil || two.Image().Topic("last") == nil; i++ {
-		again(one, fmt.Sprintf("c%d", i))
-		again(two, fmt.Sprintf("d%d", i))
+		again(t, ctx, one, fmt.Sprintf("c%d", i))
+		again(t, ctx, two, fmt.Sprintf("d%d", i))
 	}
 	for _, n := range []string{"a0", "a9", "b0", "b9", "last"} {
 		if one.Image().Topic(n) == nil || two.Image().Topic(n) == nil {
@@ -307,7 +309,7 @@ func TestAStoreThatLostItsHistoryIsReadAgain(t *testing.T) {
 	h.Compact()
 	close(block)
 	<-done
-	create(t, ctx, c, topic("t1", 1))
+	again(t, ctx, c, "t1")
 	if c.Image().Config(meta.Resource{Type: meta.ResourceGroup, Name: "g"}) == nil || c.Image().Topic("t0") == nil {
 		t.Error("the listing did not bring what was missed")
 	}
