@@ -104,8 +104,10 @@ func (d *Dir) Quarantined() []Quarantined {
 // OpenDir takes the lock of a log directory, creating the directory when it is missing, and checks format number and identity.
 // Errors: ErrLocked, ErrForeign, ErrFormat, each one line that names the path.
 func OpenDir(fsys vfs.FS, path string, o DirOptions) (_ *Dir, err error) {
-	if err := fsys.MkdirAll(path, dirPerm); err != nil {
-		return nil, fmt.Errorf("create log directory %s: %w", path, err)
+	if _, err := fsys.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := errors.Join(fsys.MkdirAll(path, dirPerm), fsys.SyncDir(filepath.Dir(path))); err != nil {
+			return nil, fmt.Errorf("create log directory %s: %w", path, err)
+		}
 	}
 	d := &Dir{fs: fsys, path: path, syncFSAbove: o.SyncFSAbove, maxOpen: o.MaxOpenSegments}
 	if d.syncFSAbove == 0 {

@@ -93,6 +93,7 @@ func (l *Log) truncateLocked(to int64) error {
 		return err
 	}
 	l.mu.size -= s.size - pos
+	s.size = pos
 	n, err := l.loadTailLocked(s, f, to, pos)
 	if err != nil {
 		return err
