@@ -12,6 +12,7 @@ import (
 	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/producer"
 	"github.com/milena-mq/milena/internal/vfs"
+	"github.com/milena-mq/milena/internal/vfs/memfs"
 )
 
 var compactTP = meta.TopicPartition{Topic: "keep", Partition: 0}
@@ -279,8 +280,11 @@ func (w *world) fill(seed uint64, n int) error {
 }
 
 func TestCompactionKeepsTheLastValueOfEachKey(t *testing.T) {
-	for seed := range uint64(12) {
-		w := openWorld(t, vfs.OS, filepath.Join(t.TempDir(), "d"), compactConfig())
+	for seed := range uint64(24) {
+		w := openWorld(t, memfs.New(), "d", compactConfig())
+		if seed == 0 { // once on the real file system
+			w = openWorld(t, vfs.OS, filepath.Join(t.TempDir(), "d"), compactConfig())
+		}
 		w.must(w.fill(seed, 120))
 		w.must(w.settle())
 		want, prods, before, end := w.view(), w.producers(), w.records(), w.log.End()
@@ -316,7 +320,7 @@ func TestCompactionKeepsTheLastValueOfEachKey(t *testing.T) {
 }
 
 func TestTombstonesGoInTwoPasses(t *testing.T) {
-	w := openWorld(t, vfs.OS, filepath.Join(t.TempDir(), "d"), compactConfig())
+	w := openWorld(t, memfs.New(), "d", compactConfig())
 	w.must(w.append(data(batch.None, nil, false, "a", "1", "b", "2")))
 	w.must(w.append(data(batch.None, nil, false, "a", "-")))
 	w.must(w.append(data(batch.None, nil, false, "c", "3")))
@@ -354,7 +358,7 @@ func TestTombstonesGoInTwoPasses(t *testing.T) {
 }
 
 func TestMarkersGoAfterTheirData(t *testing.T) {
-	w := openWorld(t, vfs.OS, filepath.Join(t.TempDir(), "d"), compactConfig())
+	w := openWorld(t, memfs.New(), "d", compactConfig())
 	p := &batch.ProducerInfo{ID: 7}
 	w.must(w.append(data(batch.None, nil, false, "a", "old")))
 	w.must(w.append(data(batch.None, p, true, "a", "aborted")))
@@ -382,7 +386,7 @@ func TestMarkersGoAfterTheirData(t *testing.T) {
 }
 
 func TestAFullMapCleansAsFarAsItReaches(t *testing.T) {
-	w := openWorld(t, vfs.OS, filepath.Join(t.TempDir(), "d"), compactConfig())
+	w := openWorld(t, memfs.New(), "d", compactConfig())
 	for i := range 200 {
 		w.must(w.append(data(batch.None, nil, false, fmt.Sprint("k", i%50), fmt.Sprint("v", i))))
 	}
@@ -414,7 +418,7 @@ func TestWhatMayNotBeCleanedIsLeftAlone(t *testing.T) {
 		"clean enough":              func(w *world) { w.log.mu.cfg.MinCleanableDirtyRatio = 1 },
 		"not compacted":             func(w *world) { w.log.mu.cfg.Compact = false },
 	} {
-		w := openWorld(t, vfs.OS, filepath.Join(t.TempDir(), "d"), compactConfig())
+		w := openWorld(t, memfs.New(), "d", compactConfig())
 		if name == "an open transaction first" {
 			w.must(w.append(data(batch.None, &batch.ProducerInfo{ID: 7}, true, "a", "1")))
 		}
@@ -435,13 +439,13 @@ func TestWhatMayNotBeCleanedIsLeftAlone(t *testing.T) {
 }
 
 func TestADamagedLogIsSetAsideAndOthersGoOn(t *testing.T) {
-	w := openWorld(t, vfs.OS, filepath.Join(t.TempDir(), "d"), compactConfig())
+	w := openWorld(t, memfs.New(), "d", compactConfig())
 	other, err := w.dir.Create(meta.TopicPartition{Topic: "other"}, meta.UUID{2}, compactConfig(), 0)
 	w.must(err)
 	w.must(w.append(data(batch.None, nil, false, "a", "1")))
 	w.must(w.append(data(batch.None, nil, false, "a", "2")))
 	w.must(w.settle())
-	f, err := vfs.OS.OpenFile(w.log.segPath(0, extLog), vfs.ReadWrite, 0)
+	f, err := w.fs.OpenFile(w.log.segPath(0, extLog), vfs.ReadWrite, 0)
 	w.must(err)
 	_, err = f.WriteAt([]byte{0xff}, 65)
 	w.must(err)
@@ -467,7 +471,7 @@ func TestADamagedLogIsSetAsideAndOthersGoOn(t *testing.T) {
 }
 
 func TestPaceStopsACleaningWithoutHarm(t *testing.T) {
-	w := openWorld(t, vfs.OS, filepath.Join(t.TempDir(), "d"), compactConfig())
+	w := openWorld(t, memfs.New(), "d", compactConfig())
 	w.must(w.fill(3, 60))
 	w.must(w.settle())
 	want := w.view()
@@ -495,7 +499,7 @@ func TestPaceStopsACleaningWithoutHarm(t *testing.T) {
 }
 
 func TestReadersKeepTheirSliceThroughACleaning(t *testing.T) {
-	w := openWorld(t, vfs.OS, filepath.Join(t.TempDir(), "d"), compactConfig())
+	w := openWorld(t, memfs.New(), "d", compactConfig())
 	w.must(w.fill(5, 60))
 	w.must(w.settle())
 	s, err := w.log.Read(0, 1<<20, w.log.End(), true)

@@ -52,6 +52,12 @@ func (l *Log) installSwapLocked(base int64, old []int64) error {
 		return err
 	}
 	for _, ext := range swapExts {
+		if ext == extLog {
+			// The .log.swap keeps its name until its companions have theirs for good: it is what makes the next start go on here.
+			if err := l.dir.fs.SyncDir(l.mu.path); err != nil {
+				return err
+			}
+		}
 		name := l.segPath(base, ext)
 		if err := l.dir.fs.Rename(name+extSwap, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
