@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -114,7 +115,7 @@ func buildKeys() [kmsg.MaxKey + 1]*key {
 		if r == nil {
 			continue
 		}
-		info := &key{max: r.MaxVersion(), flexible: -1, name: kmsg.NameForKey(k)}
+		info := &key{max: r.MaxVersion(), flexible: -1, name: kafkaName(kmsg.NameForKey(k))}
 		for v := int16(0); v <= info.max; v++ {
 			r.SetVersion(v)
 			if r.IsFlexible() {
@@ -125,6 +126,14 @@ func buildKeys() [kmsg.MaxKey + 1]*key {
 		out[k] = info
 	}
 	return out
+}
+
+// kafkaName turns kmsg's spelling into Kafka's.
+func kafkaName(n string) string {
+	if n == "AlterPartitionAssignments" {
+		return "AlterPartitionReassignments"
+	}
+	return strings.NewReplacer("ID", "Id", "ACLs", "Acls", "SASL", "Sasl", "SCRAM", "Scram", "ISR", "Isr").Replace(n)
 }
 
 func keyInfo(k int16) *key {

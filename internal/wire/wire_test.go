@@ -330,3 +330,11 @@ func BenchmarkCostProduce100(b *testing.B) {
 		}
 	})
 }
+
+func TestNamesAreKafkas(t *testing.T) {
+	for k, want := range map[int16]string{0: "Produce", 4: "LeaderAndIsr", 17: "SaslHandshake", 22: "InitProducerId", 29: "DescribeAcls", 45: "AlterPartitionReassignments", 50: "DescribeUserScramCredentials", 67: "AllocateProducerIds", 1000: "Unknown", -1: "Unknown"} {
+		if got := Name(k); got != want {
+			t.Errorf("%d is %s, want %s", k, got, want)
+		}
+	}
+}
