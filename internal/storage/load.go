@@ -203,8 +203,10 @@ func (l *Log) recoverLocked(now int64) error {
 	end := l.end.Load()
 	if end < start {
 		// A full truncation was cut short: the log start is written before anything is removed.
+		if l.mu.mark > 0 {
+			return corrupt("log start %d lies past the log end %d", start, end)
+		}
 		l.mu.epochs, l.mu.epochsDirty = nil, true
-		l.mu.mark = min(l.mu.mark, start)
 		if err := l.restartLocked(start); err != nil {
 			return err
 		}

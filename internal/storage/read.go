@@ -178,6 +178,9 @@ func (l *Log) locateLocked(i int, f *file, target int64) (pos, first, size int64
 		if w.pos == pos && pos > 0 && h.BaseOffset() > target {
 			return 0, 0, 0, fmt.Errorf("index says position %d for offset %d, the batch there begins at %d", pos, target, h.BaseOffset())
 		}
+		if h.LastOffset() >= l.segmentEndLocked(i) {
+			return 0, 0, 0, fmt.Errorf("batch at position %d ends at offset %d, the segment at %d", w.pos, h.LastOffset(), l.segmentEndLocked(i))
+		}
 		if h.LastOffset() >= target {
 			return w.pos, h.BaseOffset(), n, nil
 		}

@@ -166,7 +166,8 @@ func (l *Log) TruncateFully(start int64) error {
 }
 
 func (l *Log) truncateFullyLocked(start int64) error {
-	if err := l.lowerMarkLocked(min(start, l.mu.mark)); err != nil {
+	// Recovery point 0 beside a log start past the end says "being dropped"; any other pair like that is damage.
+	if err := l.lowerMarkLocked(0); err != nil {
 		return err
 	}
 	// The new log start is durable before anything is removed: a log whose end is below its start is dropped at the
@@ -398,10 +399,16 @@ func (l *Log) loadTailLocked(old *segment, f io.ReaderAt, upTo, pos int64) (*seg
 func (l *Log) walkTail(n *segment, f io.ReaderAt, at, upTo int64) (int64, error) {
 	w := newWalker(f, at, n.size)
 	defer w.close()
-	for {
+	for next := n.base; ; {
+		if next >= upTo {
+			return w.pos, nil // what follows is not trusted and may be no batch at all
+		}
 		h, size, err := w.header()
 		if errors.Is(err, io.EOF) || (err == nil && h.BaseOffset() >= upTo) {
 			return w.pos, nil
+		}
+		if err == nil && h.BaseOffset() < next {
+			err = fmt.Errorf("batch at position %d has offset %d where %d is next", w.pos, h.BaseOffset(), next)
 		}
 		if err == nil && h.NextOffset() > upTo {
 			err = fmt.Errorf("offset %d lies inside the batch at position %d", upTo, w.pos)
@@ -410,6 +417,7 @@ func (l *Log) walkTail(n *segment, f io.ReaderAt, at, upTo int64) (int64, error)
 			return w.pos, err
 		}
 		n.note(w.pos, size, h.LastOffset(), h.MaxTimestamp(), int64(l.mu.cfg.IndexIntervalBytes))
+		next = h.NextOffset()
 		w.pos += size
 	}
 }
