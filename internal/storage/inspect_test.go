@@ -12,6 +12,7 @@ import (
 	"github.com/milena-mq/milena/internal/batch"
 	"github.com/milena-mq/milena/internal/vfs"
 	"github.com/milena-mq/milena/internal/vfs/memfs"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 var rewriteInspect = flag.Bool("rewrite-inspect", false, "write testdata/inspect.txt anew")
@@ -158,4 +159,28 @@ func TestInspectFindsNothingWrongAfterCompaction(t *testing.T) {
 		}
 	}
 	w.must(w.dir.Abandon())
+}
+
+func TestInternalRecordsAreToldInWords(t *testing.T) {
+	k := kmsg.OffsetCommitKey{Version: 1, Group: "g", Topic: "t", Partition: 3}
+	v := kmsg.OffsetCommitValue{Version: 3, Offset: 42, LeaderEpoch: 2, Metadata: "m", CommitTimestamp: 9}
+	gk := kmsg.GroupMetadataKey{Version: 2, Group: "g"}
+	proto := "range"
+	gv := kmsg.GroupMetadataValue{Version: 3, ProtocolType: "consumer", Generation: 5, Protocol: &proto, Members: []kmsg.GroupMetadataValueMember{{MemberID: "a", ClientID: "c", ClientHost: "h"}}}
+	for _, c := range []struct {
+		key, value []byte
+		want       string
+	}{
+		{k.AppendTo(nil), v.AppendTo(nil), `offset_commit group="g" topic="t" partition=3 offset=42 leaderEpoch=2 metadata="m" commitTimestamp=9`},
+		{k.AppendTo(nil), nil, `offset_commit group="g" topic="t" partition=3 deleted`},
+		{k.AppendTo(nil), []byte{0}, `offset_commit group="g" topic="t" partition=3 value not understood`},
+		{gk.AppendTo(nil), gv.AppendTo(nil), `group_metadata group="g" generation=5 protocolType="consumer" protocol="range" leader=- members=["a" client="c" host="h" instance=-]`},
+		{[]byte{0, 9, 1}, nil, "record type 9"},
+		{[]byte{0, 1, 200}, nil, ""},
+		{[]byte{0}, nil, ""},
+	} {
+		if got := DecodeInternal("__consumer_offsets", batch.Record{Key: c.key, Value: c.value}); got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
+	}
 }
