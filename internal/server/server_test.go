@@ -74,6 +74,10 @@ func (h *toy) Closed(*Conn) { h.closed.Add(1) }
 func (h *toy) Serve(_ *Conn, f *Frame) Reply {
 	b := f.Bytes()
 	key, id := int(binary.BigEndian.Uint16(b)), int32(binary.BigEndian.Uint32(b[4:]))
+	if key == kSilent {
+		h.served <- id
+		return Reply{Kind: None, Finish: h}
+	}
 	body := bytes.Clone(b[8:])
 	echo := func(o *Out) error { o.Bytes(body); return nil }
 	r := Reply{Correlation: id, Encode: echo, Finish: h}
@@ -82,8 +86,6 @@ func (h *toy) Serve(_ *Conn, f *Frame) Reply {
 		r.Ready = h.gate(id)
 	case kSerial:
 		r.Ready, r.Serial = h.gate(id), true
-	case kSilent:
-		r.Kind = None
 	case kPanic:
 		panic("toy")
 	case kPanicEnc:
