@@ -166,7 +166,10 @@ func (c *Client) explain(what string, err error) error {
 		return nil
 	}
 	var ke *kerr.Error
+	var told *Error
 	switch {
+	case errors.As(err, &told):
+		return err // has the broker's words already
 	case errors.As(err, &ke):
 		return fail(what, err, "")
 	case errors.Is(err, context.DeadlineExceeded):

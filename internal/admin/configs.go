@@ -60,7 +60,10 @@ func (c *Client) Configs(ctx context.Context, t kmsg.ConfigResourceType, name st
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	req.IncludeSynonyms, req.IncludeDocumentation = true, true
 	r := kmsg.NewDescribeConfigsRequestResource()
-	r.ResourceType, r.ResourceName, r.ConfigNames = t, name, keys
+	r.ResourceType, r.ResourceName = t, name
+	if len(keys) > 0 {
+		r.ConfigNames = keys // null asks for all; an empty list does so too, but only by Kafka's leniency
+	}
 	req.Resources = append(req.Resources, r)
 	resp, err := request[*kmsg.DescribeConfigsResponse](ctx, c, what, req)
 	if err != nil {

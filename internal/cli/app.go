@@ -43,9 +43,6 @@ func (u usage) Unwrap() error { return u.error }
 
 func usagef(format string, args ...any) error { return usage{fmt.Errorf(format, args...)} }
 
-// failed marks an error that was printed already.
-var failed = errors.New("failed")
-
 // app is what commands share.
 type app struct {
 	io        IO
@@ -89,8 +86,6 @@ func (a *app) exit(cmd *cobra.Command, err error) int {
 	switch {
 	case err == nil, errors.Is(err, syscall.EPIPE), errors.Is(err, io.ErrClosedPipe):
 		return exitOK
-	case errors.Is(err, failed):
-		return exitFailed
 	case errors.As(err, &u), strings.HasPrefix(err.Error(), "unknown command"):
 		fmt.Fprintf(a.io.Err, "milena: %s\n", oneLine(err))
 		fmt.Fprintf(a.io.Err, "See %s --help\n", cmd.CommandPath())

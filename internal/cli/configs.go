@@ -229,7 +229,7 @@ func (a *app) configKeys() *cobra.Command {
 					k.Values = d.Check.String()
 				}
 				if d.Resource == config.ResourceBroker {
-					k.Change = d.Scope.String()
+					k.Change = change(d)
 				}
 				list = append(list, k)
 			}
@@ -285,4 +285,12 @@ func (a *app) completeResource(after string) cobra.CompletionFunc {
 		}
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// change says when a broker key can be changed.
+func change(d *config.Def) string {
+	if d.ReadOnly() {
+		return config.ReadOnly.String()
+	}
+	return d.Scope.String()
 }

@@ -67,7 +67,7 @@ func DescribeDefaults(l Layers) []Entry {
 		if !ok {
 			continue
 		}
-		e := Entry{Def: d, Name: d.Name, Source: SourceDynamicDefault, ReadOnly: d.Scope == ReadOnly}
+		e := Entry{Def: d, Name: d.Name, Source: SourceDynamicDefault, ReadOnly: d.ReadOnly()}
 		if !d.Sensitive() {
 			v = d.Format(v)
 			e.Value = &v
@@ -79,7 +79,7 @@ func DescribeDefaults(l Layers) []Entry {
 }
 
 func describe(d *Def, l Layers) Entry {
-	e := Entry{Def: d, Name: d.Name, Source: SourceDefault, ReadOnly: d.Resource == ResourceBroker && d.Scope == ReadOnly}
+	e := Entry{Def: d, Name: d.Name, Source: SourceDefault, ReadOnly: d.ReadOnly()}
 	v, ok := l.effective(d)
 	if !ok {
 		v, ok = d.Default, d.HasDefault

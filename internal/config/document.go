@@ -49,6 +49,9 @@ func writeRow(b *strings.Builder, d *Def) {
 		name += " (Milena's own)"
 	}
 	third, fourth := valid, d.Scope.String()
+	if d.AtStart {
+		fourth = "read-only (Kafka: " + fourth + ")"
+	}
 	if d.Resource != ResourceBroker {
 		var twins []string
 		for _, s := range d.Synonyms {

@@ -112,8 +112,14 @@ type Def struct {
 	Status   Status
 	Reason   string // why it is Inert or Refused
 	Doc      string
+	AtStart  bool // dynamic in Kafka, but Milena reads it at start only: shown as read-only, a change refused
 	Own      bool // a key of Milena that Kafka does not have
 	Internal bool // hidden from DescribeConfigs unless set, as in Kafka
+}
+
+// ReadOnly says that a broker key cannot be changed while the broker runs.
+func (d *Def) ReadOnly() bool {
+	return d.Resource == ResourceBroker && (d.Scope == ReadOnly || d.AtStart)
 }
 
 // Sensitive says that the value is never shown.
@@ -250,6 +256,7 @@ func perBroker(d *Def)   { d.Scope = PerBroker }
 func clusterWide(d *Def) { d.Scope = ClusterWide }
 func internal(d *Def)    { d.Internal = true }
 func own(d *Def)         { d.Own = true }
+func atStart(d *Def)     { d.AtStart = true }
 
 func parseBool(s string) (bool, error) {
 	switch s = strings.TrimSpace(s); {

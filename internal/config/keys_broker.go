@@ -19,11 +19,11 @@ var (
 // Keys of the broker: listeners.
 var (
 	// Listeners is listeners.
-	Listeners = broker[[]string]("listeners", "PLAINTEXT://127.0.0.1:9092", "Where the broker accepts connections: NAME://host:port, separated by commas. An empty host means every interface.", kafkaHas("PLAINTEXT://:9092"), perBroker)
+	Listeners = broker[[]string]("listeners", "PLAINTEXT://127.0.0.1:9092", "Where the broker accepts connections: NAME://host:port, separated by commas. An empty host means every interface.", kafkaHas("PLAINTEXT://:9092"), perBroker, atStart)
 	// AdvertisedListeners is advertised.listeners.
 	AdvertisedListeners = broker[[]string]("advertised.listeners", null, "What clients are told to connect to, where that differs from listeners.")
 	// ListenerSecurityProtocolMap is listener.security.protocol.map.
-	ListenerSecurityProtocolMap = broker[string]("listener.security.protocol.map", "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT", "Security protocol of each listener name.", perBroker)
+	ListenerSecurityProtocolMap = broker[string]("listener.security.protocol.map", "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT", "Security protocol of each listener name.", perBroker, atStart)
 	// InterBrokerListenerName is inter.broker.listener.name.
 	InterBrokerListenerName = broker[string]("inter.broker.listener.name", null, "Listener that brokers use among themselves.")
 	_                       = broker[string]("security.inter.broker.protocol", "PLAINTEXT", "Security protocol between brokers, where inter.broker.listener.name is not set.", oneOf("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"), refused(whyPlain))
@@ -86,11 +86,11 @@ var (
 	_                     = broker[int64]("socket.connection.setup.timeout.ms", "10000", "First limit for building a connection to another broker.", inert(whyOne))
 	_                     = broker[int64]("socket.connection.setup.timeout.max.ms", "30000", "Highest limit for building a connection to another broker.", inert(whyOne))
 	// MaxConnections is max.connections.
-	MaxConnections = broker[int32]("max.connections", "2147483647", "Connections that may be open at once.", atLeast(0), clusterWide)
+	MaxConnections = broker[int32]("max.connections", "2147483647", "Connections that may be open at once.", atLeast(0), clusterWide, atStart)
 	// MaxConnectionsPerIP is max.connections.per.ip.
-	MaxConnectionsPerIP = broker[int32]("max.connections.per.ip", "2147483647", "Connections that may be open at once from one address.", atLeast(0), clusterWide)
+	MaxConnectionsPerIP = broker[int32]("max.connections.per.ip", "2147483647", "Connections that may be open at once from one address.", atLeast(0), clusterWide, atStart)
 	// MaxConnectionsPerIPOverrides is max.connections.per.ip.overrides.
-	MaxConnectionsPerIPOverrides = broker[string]("max.connections.per.ip.overrides", "", "Other limits for some addresses: host:number, separated by commas.", clusterWide)
+	MaxConnectionsPerIPOverrides = broker[string]("max.connections.per.ip.overrides", "", "Other limits for some addresses: host:number, separated by commas.", clusterWide, atStart)
 	_                            = broker[int32]("max.connection.creation.rate", "2147483647", "New connections per second.", atLeast(0), clusterWide, inert(whyQuota))
 	// ConnectionsMaxIdleMs is connections.max.idle.ms.
 	ConnectionsMaxIdleMs = broker[int64]("connections.max.idle.ms", "600000", "Idle time after which a connection is closed.")

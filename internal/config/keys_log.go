@@ -32,7 +32,7 @@ var (
 	_                           = broker[int64]("log.segment.delete.delay.ms", "60000", "Default of file.delete.delay.ms: wait before removed files are unlinked.", atLeast(0), clusterWide)
 	_                           = broker[int64]("log.dir.failure.timeout.ms", "30000", "Wait for the controller to hear of a failed data directory.", atLeast(1), inert(whyOne))
 	// NumRecoveryThreadsPerDataDir is num.recovery.threads.per.data.dir.
-	NumRecoveryThreadsPerDataDir = broker[int32]("num.recovery.threads.per.data.dir", "2", "Logs of one data directory that are recovered at the same time.", atLeast(1), clusterWide)
+	NumRecoveryThreadsPerDataDir = broker[int32]("num.recovery.threads.per.data.dir", "2", "Logs of one data directory that are recovered at the same time.", atLeast(1), clusterWide, atStart)
 	_                            = broker[int32]("message.max.bytes", "1048588", "Default of max.message.bytes: largest record batch, after compression.", atLeast(0), clusterWide)
 	_                            = broker[string]("compression.type", "producer", "Default of the topic key: codec in which batches are stored; producer keeps the producer's.", oneOf("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"), clusterWide)
 	_                            = broker[int32]("compression.gzip.level", "-1", "Default of the topic key: gzip level where the broker compresses.", check(gzipLevel{}), clusterWide)
@@ -45,13 +45,13 @@ var (
 	LogCleanerEnable = broker[bool]("log.cleaner.enable", "true", "Whether compaction runs.")
 	_                = broker[int32]("log.cleaner.threads", "1", "Threads that compact.", atLeast(0), clusterWide, inert(whyCleaner))
 	// LogCleanerDedupeBufferSize is log.cleaner.dedupe.buffer.size.
-	LogCleanerDedupeBufferSize = broker[int64]("log.cleaner.dedupe.buffer.size", "134217728", "Memory for the keys of one compaction pass.", clusterWide)
+	LogCleanerDedupeBufferSize = broker[int64]("log.cleaner.dedupe.buffer.size", "134217728", "Memory for the keys of one compaction pass.", clusterWide, atStart)
 	_                          = broker[int32]("log.cleaner.io.buffer.size", "524288", "Memory of the cleaner for reading and writing.", atLeast(0), clusterWide, inert(whyCleaner))
 	_                          = broker[float64]("log.cleaner.io.buffer.load.factor", "0.9", "How full the table of keys may get.", clusterWide, inert(whyCleaner))
 	// LogCleanerIoMaxBytesPerSecond is log.cleaner.io.max.bytes.per.second.
-	LogCleanerIoMaxBytesPerSecond = broker[float64]("log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308", "Bytes per second that compaction may read and write.", clusterWide)
+	LogCleanerIoMaxBytesPerSecond = broker[float64]("log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308", "Bytes per second that compaction may read and write.", clusterWide, atStart)
 	// LogCleanerBackoffMs is log.cleaner.backoff.ms.
-	LogCleanerBackoffMs = broker[int64]("log.cleaner.backoff.ms", "15000", "Rest of the cleaner when nothing is dirty.", atLeast(0), clusterWide)
+	LogCleanerBackoffMs = broker[int64]("log.cleaner.backoff.ms", "15000", "Rest of the cleaner when nothing is dirty.", atLeast(0), clusterWide, atStart)
 	_                   = broker[int64]("log.cleaner.delete.retention.ms", "86400000", "Default of delete.retention.ms: how long deletion markers survive compaction.", atLeast(0), clusterWide)
 	_                   = broker[float64]("log.cleaner.min.cleanable.ratio", "0.5", "Default of min.cleanable.dirty.ratio: dirty share of a log that starts compaction.", within(0, 1), clusterWide)
 	_                   = broker[int64]("log.cleaner.min.compaction.lag.ms", "0", "Default of min.compaction.lag.ms: age below which records stay uncompacted.", atLeast(0), clusterWide)

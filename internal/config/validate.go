@@ -170,10 +170,10 @@ func ValidateBroker(name string, values map[string]string, l Layers) error {
 	}
 	var fixed, single []string
 	for n := range values {
-		switch Find(ResourceBroker, n).Scope {
-		case ReadOnly:
+		switch d := Find(ResourceBroker, n); {
+		case d.ReadOnly():
 			fixed = append(fixed, n)
-		case PerBroker:
+		case d.Scope == PerBroker:
 			single = append(single, n)
 		}
 	}
