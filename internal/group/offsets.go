@@ -173,6 +173,7 @@ func (m *Machine) unstable(g *grp, topic string, partition int32) bool {
 
 // stepCommit is OffsetCommit, kafka.md 5.2.
 func (m *Machine) stepCommit(t Token, req *kmsg.OffsetCommitRequest) {
+	_, known := m.groups[req.Group]
 	g, err := m.checkCommit(req)
 	resp := kmsg.NewPtrOffsetCommitResponse()
 	resp.Version = req.Version
@@ -207,7 +208,7 @@ func (m *Machine) stepCommit(t Token, req *kmsg.OffsetCommitRequest) {
 			at.Topic = strings.Clone(rt.Topic)
 		}
 	}
-	if g != nil && g.stored == nil && len(g.offsets) == 0 && len(g.txns) == 0 {
+	if !known && g != nil && len(g.offsets) == 0 {
 		m.forget(g) // nothing of a first commit was good: the group was never there
 	}
 	m.answer(t, resp)
