@@ -159,7 +159,7 @@ Start a broker, and try it from another terminal:
 			root.AddCommand(c)
 		}
 	}
-	add("broker", a.serveCommand())
+	add("broker", a.serveCommand(), a.logCommand())
 	add("help", a.versionCommand())
 	add("data", a.produceCommand(), a.consumeCommand())
 	add("admin", a.topicCommand(), a.groupCommand(), a.configCommand(), a.clusterCommand())
