@@ -37,6 +37,34 @@ func varint32(p []byte) (v int64, n int) {
 	return v, n
 }
 
+// uvarint reads one varint of at most five bytes that fits in 32 bits, as all lengths and deltas but the timestamp's; next is
+// the position after it, -1 when it is malformed or cut short. One and two bytes, nearly all there are, cost no loop.
+func uvarint(p []byte, at int) (u uint32, next int) {
+	if uint(at)+1 < uint(len(p)) {
+		b := p[at]
+		if b < 0x80 {
+			return uint32(b), at + 1
+		}
+		if c := p[at+1]; c < 0x80 {
+			return uint32(b&0x7f) | uint32(c)<<7, at + 2
+		}
+	}
+	return uvarintSlow(p, at)
+}
+
+func uvarintSlow(p []byte, at int) (u uint32, next int) {
+	if at > len(p) {
+		return 0, -1
+	}
+	v, n := binary.Uvarint(p[at:])
+	if n <= 0 || n > 5 || v > 1<<32-1 {
+		return 0, -1
+	}
+	return uint32(v), at + n
+}
+
+func zigzag(u uint32) int { return int(int32(u>>1) ^ -int32(u&1)) }
+
 // scanBody reads one record body (after its length) without keeping anything; false when it does not follow the format or
 // does not end exactly at the end of p.
 func scanBody(p []byte) (m recordMeta, ok bool) {
@@ -44,49 +72,53 @@ func scanBody(p []byte) (m recordMeta, ok bool) {
 		return m, false
 	}
 	at := 1 // attributes, unused
-	ts, n := varint(p[at:])
-	if n == 0 {
+	if b := p[1]; b < 0x80 {
+		m.tsDelta, at = int64(b>>1)^-int64(b&1), 2
+	} else {
+		ts, n := varint(p[1:])
+		if n == 0 {
+			return m, false
+		}
+		m.tsDelta = ts
+		at += n
+	}
+	u, at := uvarint(p, at)
+	if at < 0 {
 		return m, false
 	}
-	m.tsDelta = ts
-	at += n
-	d, n := varint32(p[at:])
-	if n == 0 {
-		return m, false
-	}
-	m.offDelta = int32(d)
-	at += n
-	k, n := varint32(p[at:])
-	at += n
-	if n == 0 || k < -1 || k > int64(len(p)-at) {
+	m.offDelta = int32(zigzag(u))
+	u, at = uvarint(p, at)
+	k := zigzag(u)
+	if at < 0 || k < -1 || k > len(p)-at {
 		return m, false
 	}
 	m.hasKey = k >= 0
-	at += int(max(k, 0))
-	v, n := varint32(p[at:])
-	at += n
-	if n == 0 || v < -1 || v > int64(len(p)-at) {
+	u, at = uvarint(p, at+max(k, 0))
+	v := zigzag(u)
+	if at < 0 || v < -1 || v > len(p)-at {
 		return m, false
 	}
-	at += int(max(v, 0))
-	h, n := varint32(p[at:])
-	at += n
-	if n == 0 || h < 0 || h > int64(len(p)-at)/2 {
+	at += max(v, 0)
+	if at == len(p)-1 && p[at] == 0 { // no headers, the common end
+		return m, true
+	}
+	u, at = uvarint(p, at)
+	h := zigzag(u)
+	if at < 0 || h < 0 || h > (len(p)-at)/2 {
 		return m, false
 	}
 	for ; h > 0; h-- {
-		k, n := varint32(p[at:])
-		at += n
-		if n == 0 || k < 0 || k > int64(len(p)-at) {
+		u, at = uvarint(p, at)
+		k := zigzag(u)
+		if at < 0 || k < 0 || k > len(p)-at {
 			return m, false
 		}
-		at += int(k)
-		v, n := varint32(p[at:])
-		at += n
-		if n == 0 || v < -1 || v > int64(len(p)-at) {
+		u, at = uvarint(p, at+k)
+		v := zigzag(u)
+		if at < 0 || v < -1 || v > len(p)-at {
 			return m, false
 		}
-		at += int(max(v, 0))
+		at += max(v, 0)
 	}
 	return m, at == len(p)
 }
@@ -124,20 +156,22 @@ func badRecord(i int32, why string) error { return fmt.Errorf("%w: record %d: %s
 // scanBytes walks uncompressed records in place and calls fn for each. It fails unless there are exactly count records
 // and nothing after them.
 func scanBytes(p []byte, count int32, fn func(i int32, m recordMeta)) error {
+	at := 0
 	for i := int32(0); i < count; i++ {
-		n, k := varint32(p)
-		if k == 0 || n < 0 || n > int64(len(p)-k) {
+		u, next := uvarint(p, at)
+		n := zigzag(u)
+		if next < 0 || n < 0 || n > len(p)-next {
 			return badRecord(i, "length exceeds the batch")
 		}
-		m, ok := scanBody(p[k : k+int(n)])
+		at = next + n
+		m, ok := scanBody(p[next:at])
 		if !ok {
 			return badRecord(i, "fields do not fill its length")
 		}
 		fn(i, m)
-		p = p[k+int(n):]
 	}
-	if len(p) != 0 {
-		return fmt.Errorf("%w: %d bytes after the last of %d records", ErrRecord, len(p), count)
+	if at != len(p) {
+		return fmt.Errorf("%w: %d bytes after the last of %d records", ErrRecord, len(p)-at, count)
 	}
 	return nil
 }
