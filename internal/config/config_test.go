@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -138,6 +140,67 @@ func TestRowsAreConsistent(t *testing.T) {
 			}
 		}
 	}
+}
+
+// readByName are keys that other packages read without naming their variables.
+var readByName = map[string]string{
+	"OffsetsTopicNumPartitions":     "internal/control/internal.go reads PREFIX.num.partitions",
+	"OffsetsTopicReplicationFactor": "internal/control/internal.go reads PREFIX.replication.factor",
+	"OffsetsTopicSegmentBytes":      "internal/control/internal.go reads PREFIX.segment.bytes",
+}
+
+var keyVariable = regexp.MustCompile(`(?m)^\t(\w+) += (topic|broker|groupKey|clientMetrics)\[[^(]*\("([^"]+)"`)
+
+// A status must be true: a key that is Live is read by somebody, and one that says it has no effect is not.
+func TestStatusesAreTrue(t *testing.T) {
+	resources := map[string]ResourceType{"topic": ResourceTopic, "broker": ResourceBroker, "groupKey": ResourceGroup, "clientMetrics": ResourceClientMetrics}
+	code, own := sources(t)
+	twins := map[string]bool{"broker.id": true}
+	for _, d := range Keys(ResourceTopic) {
+		for _, s := range d.Synonyms {
+			twins[s.Name] = twins[s.Name] || d.Status == Live
+		}
+	}
+	n := 0
+	for _, m := range keyVariable.FindAllStringSubmatch(own, -1) {
+		n++
+		variable, d := m[1], Find(resources[m[2]], m[3])
+		read := readByName[variable] != "" || strings.Contains(code, "config."+variable+".") || strings.Contains(own, variable+".Of(") || strings.Contains(own, variable+".Lookup(")
+		switch {
+		case variable == "_" && d.Status == Live && !twins[d.Name]:
+			t.Errorf("%s says it is live, but has no variable by which it could be read", d.Name)
+		case variable == "_":
+		case d.Status == Live && !read:
+			t.Errorf("%s says it is live, but nobody reads config.%s", d.Name, variable)
+		case d.Status != Live && strings.Contains(code, "config."+variable+"."):
+			t.Errorf("%s says it is %s, but config.%s is read", d.Name, d.Status, variable)
+		}
+	}
+	if n != len(all) {
+		t.Errorf("%d rows found in the source, %d in the table", n, len(all))
+	}
+}
+
+// sources is the code of all other packages, and that of this one.
+func sources(t *testing.T) (others, own string) {
+	t.Helper()
+	var a, b strings.Builder
+	err := filepath.WalkDir("..", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if filepath.Dir(path) == filepath.Join("..", "config") {
+			b.Write(text)
+		} else {
+			a.Write(text)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.String(), b.String()
 }
 
 func TestLayersInKafkasOrder(t *testing.T) {

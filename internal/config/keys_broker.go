@@ -76,10 +76,8 @@ var (
 	_ = broker[int32]("queued.max.requests", "500", "Requests that may wait before reading from sockets stops.", atLeast(1), inert(whyQueue))
 	// QueuedMaxRequestBytes is queued.max.request.bytes.
 	QueuedMaxRequestBytes = broker[int64]("queued.max.request.bytes", "-1", "Bytes of requests that may be in memory at once before reading from sockets stops; -1 leaves the choice to the broker.")
-	// SocketSendBufferBytes is socket.send.buffer.bytes.
-	SocketSendBufferBytes = broker[int32]("socket.send.buffer.bytes", "102400", "Send buffer of a socket; -1 leaves it to the system.")
-	// SocketReceiveBufferBytes is socket.receive.buffer.bytes.
-	SocketReceiveBufferBytes = broker[int32]("socket.receive.buffer.bytes", "102400", "Receive buffer of a socket; -1 leaves it to the system.")
+	_                     = broker[int32]("socket.send.buffer.bytes", "102400", "Send buffer of a socket; -1 leaves it to the system.", inert(whySockbuf))
+	_                     = broker[int32]("socket.receive.buffer.bytes", "102400", "Receive buffer of a socket; -1 leaves it to the system.", inert(whySockbuf))
 	// SocketRequestMaxBytes is socket.request.max.bytes.
 	SocketRequestMaxBytes = broker[int32]("socket.request.max.bytes", "104857600", "Largest request; a larger one closes its connection.", atLeast(1))
 	_                     = broker[int32]("socket.listen.backlog.size", "50", "Connections that may wait to be accepted.", atLeast(1), inert(whyBacklog))
@@ -89,9 +87,8 @@ var (
 	MaxConnections = broker[int32]("max.connections", "2147483647", "Connections that may be open at once.", atLeast(0), clusterWide, atStart)
 	// MaxConnectionsPerIP is max.connections.per.ip.
 	MaxConnectionsPerIP = broker[int32]("max.connections.per.ip", "2147483647", "Connections that may be open at once from one address.", atLeast(0), clusterWide, atStart)
-	// MaxConnectionsPerIPOverrides is max.connections.per.ip.overrides.
-	MaxConnectionsPerIPOverrides = broker[string]("max.connections.per.ip.overrides", "", "Other limits for some addresses: host:number, separated by commas.", clusterWide, atStart)
-	_                            = broker[int32]("max.connection.creation.rate", "2147483647", "New connections per second.", atLeast(0), clusterWide, inert(whyQuota))
+	_                   = broker[string]("max.connections.per.ip.overrides", "", "Other limits for some addresses: host:number, separated by commas.", clusterWide, atStart, refused(whyOverrides))
+	_                   = broker[int32]("max.connection.creation.rate", "2147483647", "New connections per second.", atLeast(0), clusterWide, inert(whyQuota))
 	// ConnectionsMaxIdleMs is connections.max.idle.ms.
 	ConnectionsMaxIdleMs = broker[int64]("connections.max.idle.ms", "600000", "Idle time after which a connection is closed.")
 	_                    = broker[int32]("connection.failed.authentication.delay.ms", "100", "Wait before a connection is closed whose login failed.", atLeast(0), inert(whySec))

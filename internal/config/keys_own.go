@@ -6,8 +6,7 @@ var (
 	LogDirReserveBytes = broker[int64]("log.dir.reserve.bytes", "268435456", "Free bytes on the disk of a data directory below which produce is refused; reading, deleting and admin go on.", atLeast(0), own)
 	// MetricsListener is metrics.listener.
 	MetricsListener = broker[string]("metrics.listener", "", "host:port where metrics are served in Prometheus' form; empty serves none. Keep it on loopback: it has no login.", own)
-	// CoordPeerListener is coord.peer.listener.
-	CoordPeerListener = broker[string]("coord.peer.listener", "127.0.0.1:0", "host:port of the embedded coordination store; port 0 takes any free one.", own)
+	_               = broker[string]("coord.peer.listener", "127.0.0.1:0", "host:port where the embedded coordination stores of several brokers talk to each other.", inert(whyOne), own)
 	// NetworkCongestionControl is network.congestion.control.
 	NetworkCongestionControl = broker[string]("network.congestion.control", "", "TCP congestion control of accepted connections, for example cubic or bbr; empty leaves it to the system.", own)
 	// LoggingLevel is logging.level.
