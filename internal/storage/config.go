@@ -87,7 +87,7 @@ type DirOptions struct {
 	Reserve int64
 	// MaxOpenSegments bounds the closed segments kept open for readers; 0: 1024.
 	MaxOpenSegments int
-	// SyncFSAbove: SyncMany uses one syncfs for more dirty logs than this; 0: 8, negative: never.
+	// SyncFSAbove: SyncMany uses one syncfs for more dirty logs than this; 0: 4, negative: never.
 	SyncFSAbove int
 }
 

@@ -45,7 +45,8 @@ func (l *Log) beginSync() (syncSet, error) {
 		s.dirty = false
 	}
 	w.names, w.newborn = l.mu.dirDirty, l.mu.newborn
-	if w.newborn {
+	// The first flush: epochs that have records are found again in the batches, only one that has none needs its entry.
+	if last, _ := l.mu.epochs.latest(); w.newborn && w.end > 0 && last.start >= w.end {
 		if err := l.flushEpochsLocked(&w); err != nil {
 			return w, err
 		}

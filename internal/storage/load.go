@@ -220,7 +220,23 @@ func (l *Log) recoverLocked(now int64) error {
 	if e, changed := l.mu.epochs.truncateStart(start); changed {
 		l.mu.epochs, l.mu.epochsDirty = e, true
 	}
-	return l.writeEpochsLocked()
+	return l.settleEpochsLocked()
+}
+
+// settleEpochsLocked writes the epoch list when the file names epochs that the log no longer has. Entries that the file lacks
+// can wait for the next checkpoint, since they came from batches that the next recovery would read again: a thousand logs
+// would otherwise pay for a thousand syncs before the first is served.
+func (l *Log) settleEpochsLocked() error {
+	old, err := readEpochs(l.dir.fs, l.epochsPath())
+	if err != nil && !errors.Is(err, errCheckpoint) {
+		return err
+	}
+	for _, e := range old {
+		if !slices.Contains(l.mu.epochs, e) {
+			return l.writeEpochsLocked()
+		}
+	}
+	return nil
 }
 
 // beginEmptyLocked starts a log without any record. At offset 0 no file is made before the first append.
@@ -459,10 +475,10 @@ func (l *Log) rereadFromLocked(n *segment, f *file, fileSize int64, after []*seg
 			return err
 		}
 	}
-	// Epochs that were assigned durably without a record yet.
+	// An epoch that was assigned durably and has no record yet.
 	end := l.end.Load()
 	for _, e := range synced {
-		if last, ok := l.mu.epochs.latest(); e.start <= end && (!ok || (e.epoch > last.epoch && e.start > last.start)) {
+		if last, _ := l.mu.epochs.latest(); e.start == end && e.epoch > last.epoch {
 			l.mu.epochs, l.mu.epochsDirty = append(l.mu.epochs, e), true
 		}
 	}
