@@ -472,4 +472,3 @@ func (s *shard) leave() {
 	s.stop()
 	s.forget(kerr.NotCoordinator)
 }
-
