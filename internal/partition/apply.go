@@ -26,7 +26,7 @@ func (s *Set) Load(im *meta.Image) error {
 	var mu sync.Mutex
 	inParallel(len(s.dirs), func(i int) {
 		d := s.dirs[i]
-		logs, err := d.d.Load(threads, now, func(tp meta.TopicPartition, _ meta.UUID) storage.LogConfig {
+		logs, err := d.d.Load(parallel(threads), now, func(tp meta.TopicPartition, _ meta.UUID) storage.LogConfig {
 			return ReadConfig(s.layers(im, tp.Topic)).Log
 		})
 		if err != nil {

@@ -88,27 +88,26 @@ func (f *flusher) round(b *roundBuffers) {
 }
 
 // inParallel runs f(0) to f(n-1) on at most parallelSyncs goroutines and returns when all have ended.
-func inParallel(n int, f func(i int)) {
-	if n <= 1 {
+func inParallel(n int, f func(i int)) { parallel(parallelSyncs)(n, f) }
+
+// parallel is a runner on at most limit goroutines, the caller's among them.
+func parallel(limit int) storage.Runner {
+	return func(n int, f func(i int)) {
 		if n == 1 {
 			f(0)
+			return
 		}
-		return
-	}
-	var next atomic.Int64
-	work := func() {
-		for {
-			i := int(next.Add(1)) - 1
-			if i >= n {
-				return
+		var next atomic.Int64
+		work := func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				f(int(i))
 			}
-			f(i)
 		}
+		var wg sync.WaitGroup
+		for range min(n, limit) - 1 {
+			wg.Go(work)
+		}
+		work()
+		wg.Wait()
 	}
-	var wg sync.WaitGroup
-	for range min(n, parallelSyncs) - 1 {
-		wg.Go(work)
-	}
-	work()
-	wg.Wait()
 }
