@@ -1,0 +1,351 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/milena-mq/milena/internal/api"
+	"github.com/milena-mq/milena/internal/config"
+	"github.com/milena-mq/milena/internal/control"
+	"github.com/milena-mq/milena/internal/controller"
+	"github.com/milena-mq/milena/internal/coord"
+	"github.com/milena-mq/milena/internal/meta"
+	"github.com/milena-mq/milena/internal/metric"
+	"github.com/milena-mq/milena/internal/partition"
+	"github.com/milena-mq/milena/internal/server"
+	"github.com/milena-mq/milena/internal/session"
+	"github.com/milena-mq/milena/internal/shard"
+	"github.com/milena-mq/milena/internal/storage"
+	"github.com/milena-mq/milena/internal/vfs"
+)
+
+// Options is what a broker is started with.
+type Options struct {
+	Static  *config.Static
+	Log     *slog.Logger
+	Version string
+}
+
+// startTimeout bounds what a start waits for the coordination store. Recovery of the logs has no bound:
+// it always makes progress.
+const startTimeout = 60 * time.Second
+
+// Broker is one running broker.
+type Broker struct {
+	o         Options
+	log       *slog.Logger
+	began     time.Time
+	took      time.Duration
+	nodeID    int32
+	clusterID string
+	dirs      []string
+	epoch     int64 // broker epoch of this registration
+
+	open    []*storage.Dir
+	store   *coord.Etcd
+	ctl     *controller.Controller
+	set     *partition.Set
+	groups  *shard.Groups
+	srv     *server.Server
+	socks   []net.Listener
+	metrics *http.Server
+	scrape  net.Listener
+
+	failed  chan error    // the first reason to end, from wherever it comes
+	done    chan struct{} // closed by Close
+	stopped atomic.Bool
+	wg      sync.WaitGroup
+}
+
+// Start opens everything and returns a broker that serves. What it opened is closed again when it fails;
+// the error is one line.
+func Start(ctx context.Context, o Options) (_ *Broker, err error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	b := &Broker{o: o, log: o.Log, began: time.Now(), failed: make(chan error, 4), done: make(chan struct{}), nodeID: config.NodeID.Static(o.Static)}
+	defer func() {
+		if err != nil {
+			b.abandon()
+		}
+	}()
+	if err := b.openDirs(); err != nil {
+		return nil, err
+	}
+	catalog := metric.New()
+	if err := b.openMetadata(ctx); err != nil {
+		return nil, err
+	}
+	b.follow()
+	if err := b.listen(ctx, catalog); err != nil {
+		return nil, err
+	}
+	if err := b.register(ctx); err != nil {
+		return nil, err
+	}
+	b.srv.Start()
+	b.took = time.Since(b.began)
+	b.wg.Go(b.watch)
+	b.log.Info("broker started", "node", b.nodeID, "cluster", b.clusterID, "addr", b.Addr(), "ms", b.took.Milliseconds())
+	return b, nil
+}
+
+func newUUID() meta.UUID {
+	var u meta.UUID
+	for u.IsZero() || u.String()[0] == '-' {
+		_, _ = rand.Read(u[:]) // never fails: crypto/rand ends the process instead
+	}
+	return u
+}
+
+func randomIn(n int) int {
+	if n < 2 {
+		return 0
+	}
+	var b [8]byte
+	_, _ = rand.Read(b[:])
+	return int(binary.LittleEndian.Uint64(b[:]) % uint64(n))
+}
+
+// openDirs locks the data directories and begins the Set on them. The first one also holds the
+// coordination store.
+func (b *Broker) openDirs() error {
+	l := config.Layers{Static: b.o.Static}
+	b.dirs = config.DataDirs(l)
+	var offline []string
+	for i, path := range b.dirs {
+		d, err := storage.OpenDir(vfs.OS, path, storage.DirOptions{
+			NodeID: b.nodeID, NewID: newUUID, Reserve: config.LogDirReserveBytes.Of(l),
+		})
+		switch {
+		case err == nil:
+			b.open = append(b.open, d)
+		case i == 0 || errors.Is(err, storage.ErrLocked) || errors.Is(err, storage.ErrForeign) || errors.Is(err, storage.ErrFormat):
+			return err
+		default:
+			// One dead disk of several: the others serve (KIP-112).
+			b.log.Error("log directory offline", "dir", path, "err", err)
+			offline = append(offline, path)
+		}
+	}
+	b.set = partition.NewSet(partition.Options{
+		NodeID: b.nodeID, Dirs: b.open, Offline: offline, Static: b.o.Static, Clock: time.Now, Log: b.log,
+		DirFailed: func(path string, err error, left int) {
+			if left == 0 {
+				b.fail(fmt.Errorf("the last log directory is offline: %w", err))
+			}
+		},
+	})
+	return nil
+}
+
+// openMetadata starts the coordination store and the controller while the logs are recovered: with much
+// data either takes a while, and neither needs the other.
+func (b *Broker) openMetadata(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	recovered := make(chan error, 1)
+	go func() { recovered <- b.set.Load(nil) }()
+	err := b.lead(ctx)
+	if err2 := <-recovered; err2 != nil && err == nil {
+		err = err2
+	}
+	return err
+}
+
+func (b *Broker) lead(ctx context.Context) (err error) {
+	known := ""
+	for _, d := range b.open {
+		id, err := d.ClusterID()
+		if err != nil {
+			return err
+		}
+		if known == "" {
+			known = id
+		}
+	}
+	b.store, err = coord.OpenEtcd(coord.EtcdOptions{
+		Dir: filepath.Join(b.dirs[0], "coord"), FS: vfs.OS, Log: b.log,
+		Identity: coord.Identity{NodeID: b.nodeID, Incarnation: newUUID()},
+	})
+	if err != nil {
+		return err
+	}
+	b.ctl = controller.New(controller.Options{
+		Store: b.store, NodeID: b.nodeID, ClusterID: known, Static: b.o.Static, NewID: newUUID, Rand: randomIn, Log: b.log,
+	})
+	if err := b.ctl.Start(ctx); err != nil {
+		return err
+	}
+	if err := b.ctl.Ready(ctx); err != nil {
+		return err
+	}
+	b.clusterID = b.ctl.Image().ClusterID()
+	for _, d := range b.open {
+		if err := d.Adopt(b.clusterID, b.nodeID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow lets partitions and groups hear of every change of the metadata, the present state first.
+func (b *Broker) follow() {
+	b.groups = shard.NewGroups(groupOptions(b.o.Static, b.log))
+	b.set.OnLeadership(shard.GroupsTopic, func(c partition.LeadershipChange) {
+		n := c.Partition.TopicPartition().Partition
+		if !c.Leads {
+			b.groups.Lose(n)
+			return
+		}
+		log, err := c.Partition.Coordinator()
+		if err != nil {
+			// Lost again before we came to it; the next change says so.
+			b.groups.Lose(n)
+			return
+		}
+		b.groups.Lead(n, log)
+	})
+	b.set.Start()
+	first := true
+	b.ctl.Subscribe(func(im *meta.Image, d *meta.Delta) {
+		b.groups.Apply(im, d)
+		if first {
+			first, d = false, nil
+		}
+		b.set.Apply(im, d)
+	})
+}
+
+// listen opens the sockets, without accepting yet.
+func (b *Broker) listen(ctx context.Context, catalog *metric.Catalog) error {
+	l := config.Layers{Static: b.o.Static}
+	listeners, err := config.ParseListeners(l)
+	if err != nil {
+		return err
+	}
+	var opts []server.ListenerOptions
+	for _, x := range listeners {
+		s, err := server.Listen(ctx, x.Address(), config.NetworkCongestionControl.Of(l))
+		if err != nil {
+			return fmt.Errorf("listen at %s: %w", x, err)
+		}
+		b.socks = append(b.socks, s)
+		opts = append(opts, server.ListenerOptions{Name: x.Name, MaxFrame: config.SocketRequestMaxBytes.Of(l), Listener: s})
+	}
+	env := &api.Env{
+		NodeID: b.nodeID, Image: b.ctl.Image, Partitions: b.set, Groups: b.groups, Controller: b.ctl,
+		Sessions: session.New(session.Options{
+			Slots: int(config.MaxIncrementalFetchSessionCacheSlots.Of(l)),
+			NewID: func() int32 { return int32(randomIn(1<<31-1)) + 1 },
+		}),
+		ProducerIDs: api.NewProducerIDs(b.ctl.AllocateProducerIDs),
+		Static:      b.o.Static, Log: b.log, Metrics: catalog, Clock: time.Now,
+	}
+	b.srv = server.New(server.Options{
+		Handler: api.New(env), Listeners: opts, Log: b.log, Metrics: catalog,
+		MemoryBudget:   config.QueuedMaxRequestBytes.Of(l),
+		MaxIdle:        idle(config.ConnectionsMaxIdleMs.Of(l)),
+		MaxConnections: int(config.MaxConnections.Of(l)),
+		MaxPerIP:       int(config.MaxConnectionsPerIP.Of(l)),
+	})
+	return b.serveMetrics(config.MetricsListener.Of(l), catalog)
+}
+
+func idle(ms int64) time.Duration {
+	if ms < 0 || ms > int64(1<<62/time.Millisecond) {
+		return -1
+	}
+	return max(time.Duration(ms)*time.Millisecond, time.Millisecond)
+}
+
+// register tells the controller who we are, and takes part once the image shows it: only then do clients
+// see this broker, and only then does it lead.
+func (b *Broker) register(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	ends, err := b.endpoints()
+	if err != nil {
+		return err
+	}
+	r := control.Registration{
+		ID: b.nodeID, Incarnation: newUUID(), ClusterID: b.clusterID, Endpoints: ends,
+		Rack: config.BrokerRack.Static(b.o.Static), PreviousEpoch: -1,
+	}
+	for _, d := range b.open {
+		r.Dirs = append(r.Dirs, d.ID())
+		if e, ok := d.CleanEpoch(); ok {
+			r.PreviousEpoch = e
+		}
+	}
+	if b.epoch, err = b.ctl.RegisterBroker(ctx, r); err != nil {
+		return fmt.Errorf("register broker %d: %w", b.nodeID, err)
+	}
+	if err := b.ctl.UnfenceBroker(ctx, b.nodeID, b.epoch); err != nil {
+		return fmt.Errorf("register broker %d: %w", b.nodeID, err)
+	}
+	return nil
+}
+
+// endpoints is what clients are told, with the ports that the system chose where the configuration left
+// that open.
+func (b *Broker) endpoints() ([]meta.Endpoint, error) {
+	l := config.Layers{Static: b.o.Static}
+	listeners, err := config.ParseListeners(l)
+	if err != nil {
+		return nil, err
+	}
+	told, err := config.ParseAdvertised(l, listeners)
+	if err != nil {
+		return nil, err
+	}
+	var out []meta.Endpoint
+	for _, t := range told {
+		port := t.Port
+		for i, x := range listeners {
+			if x.Name == t.Name && port == 0 {
+				port = portOf(b.socks[i])
+			}
+		}
+		out = append(out, meta.Endpoint{Listener: t.Name, Host: t.Host, Port: port, Protocol: t.Protocol})
+	}
+	return out, nil
+}
+
+func portOf(s net.Listener) int32 {
+	_, p, err := net.SplitHostPort(s.Addr().String())
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.Atoi(p)
+	if err != nil {
+		return 0
+	}
+	return int32(n)
+}
+
+// serveMetrics opens the scrape address, where one is configured.
+func (b *Broker) serveMetrics(addr string, catalog *metric.Catalog) error {
+	if addr == "" {
+		return nil
+	}
+	s, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen for metrics at %s: %w", addr, err)
+	}
+	b.scrape = s
+	b.metrics = &http.Server{Handler: catalog.Handler(b.Healthy), ReadHeaderTimeout: 5 * time.Second}
+	b.wg.Go(func() { _ = b.metrics.Serve(s) })
+	return nil
+}
