@@ -79,7 +79,9 @@ func NewGroups(o Options) *Groups {
 		o.MaxBatchBytes = 1048588
 	}
 	// A group record has to fit one batch with its header and key.
-	o.Config.MaxRecordBytes = min(o.Config.MaxRecordBytes, o.MaxBatchBytes-batch.HeaderSize-64<<10)
+	if fits := o.MaxBatchBytes - batch.HeaderSize - 64<<10; o.Config.MaxRecordBytes <= 0 || o.Config.MaxRecordBytes > fits {
+		o.Config.MaxRecordBytes = fits
+	}
 	g := &Groups{o: o}
 	g.mu.shards = map[int32]*shard{}
 	return g
