@@ -245,14 +245,30 @@ func (p *pass) cleanGroup(group []source, txns *txnFilter) error {
 	return p.swap(group, out)
 }
 
-// lastOffset is the last offset of the last batch of a segment, -1 when it is empty.
+// lastOffset is the last offset of the last batch of a segment, -1 when it is empty. The index leads near it; should the index be
+// insane, the whole segment is walked.
 func (p *pass) lastOffset(s source) (int64, error) {
 	f, err := p.job.log.sourceFile(s)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = f.release() }() // opened for reading
-	w := newWalker(f, 0, s.size)
+	pos, err := p.job.log.nearEnd(s)
+	if err != nil {
+		return 0, err
+	}
+	last, err := walkToEnd(f, pos, s.size)
+	if err != nil && isData(err) && pos > 0 {
+		last, err = walkToEnd(f, 0, s.size)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("segment %d: %w", s.base, err)
+	}
+	return last, nil
+}
+
+func walkToEnd(f io.ReaderAt, pos, size int64) (int64, error) {
+	w := newWalker(f, pos, size)
 	defer w.close()
 	last := int64(-1)
 	for {
@@ -261,11 +277,23 @@ func (p *pass) lastOffset(s source) (int64, error) {
 			return last, nil
 		}
 		if err != nil {
-			return 0, fmt.Errorf("segment %d, position %d: %w", s.base, w.pos, err)
+			return 0, fmt.Errorf("position %d: %w", w.pos, err)
 		}
 		last = h.LastOffset()
 		w.pos += n
 	}
+}
+
+// nearEnd is the position of a batch close to the end of a segment, by its index.
+func (l *Log) nearEnd(s source) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, x := range l.mu.segs {
+		if x == s.seg {
+			return l.floorLocked(i, l.segmentEndLocked(i)-1)
+		}
+	}
+	return 0, errMoved
 }
 
 // filter decides what stays of a batch (kafka.md 3.6): nil for nothing; same when the bytes are unchanged.

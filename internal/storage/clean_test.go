@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/milena-mq/milena/internal/batch"
@@ -514,5 +515,86 @@ func TestReadersKeepTheirSliceThroughACleaning(t *testing.T) {
 	s.Release()
 	w.must(w.log.RaiseStart(w.log.End(), 0))
 	w.must(w.dir.Housekeep(0, (*Log).HW))
+	w.must(w.dir.Close(1))
+}
+
+// Appends, reads, checkpoints and housekeeping go on while the cleaner works; run with -race.
+func TestCleaningBesideEverythingElse(t *testing.T) {
+	c := compactConfig()
+	c.SegmentBytes = 600
+	w := openWorld(t, memfs.New(), "d", c)
+	var group sync.WaitGroup
+	stop := make(chan struct{})
+	beside := func(f func(i int) error) {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := f(i); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}()
+	}
+	beside(func(int) error {
+		next := int64(-1)
+		for at := w.log.Start(); at < w.log.HW(); {
+			s, err := w.log.Read(at, 1000, w.log.HW(), true)
+			if err != nil {
+				return err
+			}
+			raw, err := s.Bytes(nil)
+			s.Release()
+			for err == nil && len(raw) > 0 {
+				var b batch.Batch
+				if b, raw, err = batch.Next(raw); err != nil {
+					return err
+				}
+				if err := b.VerifyCRC(); err != nil {
+					return err
+				}
+				if b.LastOffset() <= next {
+					return fmt.Errorf("batch at %d after %d", b.BaseOffset(), next)
+				}
+				next = b.LastOffset()
+			}
+			if err != nil {
+				return err
+			}
+			at = max(s.Next, at+1)
+		}
+		return nil
+	})
+	beside(func(i int) error { return errors.Join(w.dir.Checkpoint(), w.dir.Housekeep(int64(i), (*Log).HW)) })
+	beside(func(i int) error {
+		_, _, err := w.cl.CleanOne(int64(i) * 1000)
+		return err
+	})
+	for i := range 400 {
+		w.must(w.append(data(batch.Codec(i%5), nil, false, fmt.Sprint("k", i%9), fmt.Sprint("v", i))))
+		w.must(w.log.Flush())
+		w.log.SetHW(w.log.End())
+	}
+	close(stop)
+	group.Wait()
+	want := map[string]string{}
+	for i := range 400 {
+		want[fmt.Sprint("k", i%9)] = fmt.Sprint("v", i)
+	}
+	w.same(want, "at the end")
+	w.must(w.settle())
+	if _, _, err := w.cl.CleanOne(1 << 40); err != nil {
+		t.Fatal(err)
+	}
+	w.same(want, "cleaned once more")
+	if w.cl.Stats().Passes == 0 {
+		t.Fatal("nothing was cleaned")
+	}
 	w.must(w.dir.Close(1))
 }
