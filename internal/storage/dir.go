@@ -336,6 +336,10 @@ func (d *Dir) all() []*Log {
 // Delete takes a log away: its folder is renamed to .uuid-delete at once and durably, so that the name is free and
 // a crash does not bring it back; Housekeep unlinks it after file.delete.delay.ms. Slices held by readers stay readable.
 func (d *Dir) Delete(l *Log, now int64) error {
+	// A sync in progress names files by the folder's path: renamed under it, its failure would be taken for
+	// the disk's and end the whole directory.
+	l.syncMu.Lock()
+	defer l.syncMu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mu.closed != nil {
