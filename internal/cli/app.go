@@ -62,7 +62,7 @@ func Run(args []string, std IO, version string, serve Serve) int {
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	go func() { <-ctx.Done(); stop() }()
+	context.AfterFunc(ctx, stop) // from then on a signal has its default action
 	return run(ctx, args, std, version, serve)
 }
 
