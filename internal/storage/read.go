@@ -167,6 +167,7 @@ func (l *Log) locateLocked(i int, f *file, target int64) (pos, first, size int64
 	}
 	w := newWalker(f, pos, s.size)
 	defer w.close()
+	before := int64(-1)
 	for {
 		h, n, err := w.header()
 		if errors.Is(err, io.EOF) {
@@ -174,6 +175,12 @@ func (l *Log) locateLocked(i int, f *file, target int64) (pos, first, size int64
 		}
 		if err != nil {
 			return 0, 0, 0, err
+		}
+		if h.BaseOffset() > target && before >= 0 {
+			// A hole: compaction leaves them, and so does a damaged offset delta. The checksum tells which.
+			if err := verifyAt(f, before, w.pos); err != nil {
+				return 0, 0, 0, err
+			}
 		}
 		if w.pos == pos && pos > 0 && h.BaseOffset() > target {
 			return 0, 0, 0, fmt.Errorf("index says position %d for offset %d, the batch there begins at %d", pos, target, h.BaseOffset())
@@ -184,8 +191,15 @@ func (l *Log) locateLocked(i int, f *file, target int64) (pos, first, size int64
 		if h.LastOffset() >= target {
 			return w.pos, h.BaseOffset(), n, nil
 		}
+		before = w.pos
 		w.pos += n
 	}
+}
+
+// verifyAt checks the checksum of the batch between two positions.
+func verifyAt(f io.ReaderAt, pos, end int64) error {
+	_, err := scanBatches(f, pos, end, func(b batch.Batch, _ int64) error { return b.VerifyCRC() })
+	return err
 }
 
 // floorLocked is a position at or before the batch that holds target, as near as memory and index know.

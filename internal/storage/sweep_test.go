@@ -404,8 +404,9 @@ func TestEveryFlippedByteIsFoundOrHarmless(t *testing.T) {
 		}
 		m = m.Clone()
 		r := det.NewRand(1)
-		for name, size := range m.Files() {
-			for at := range size {
+		files := m.Files()
+		for _, name := range det.SortedKeys(files) {
+			for at := range files[name] {
 				c := m.Clone()
 				if err := c.FlipBit(name, at, uint(r.Intn(8))); err != nil {
 					t.Fatal(err)
