@@ -40,6 +40,7 @@ type job struct {
 	acked   [2]atomic.Int64 // franz-go, confluent-kafka
 	reads   *reads
 	joins   atomic.Int64
+	pyParts atomic.Int64 // partitions of the Python member after its latest assignment
 	mon     monitor
 	kills   int
 	failed  int
@@ -134,6 +135,11 @@ func (j *job) run() error {
 		return err
 	}
 	defer pyLeave()
+	for limit := time.Now().Add(60 * time.Second); j.pyParts.Load() == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(limit) {
+			return errors.New("the Python member got no partitions within 60 s of the start")
+		}
+	}
 	go j.mon.watch(ctx, j.b.addr())
 
 	produced := make(chan error, 2)
@@ -207,6 +213,8 @@ func (j *job) pythonMember(name string) (func() error, func(), error) {
 			}
 		case len(f) == 2 && f[0] == "assigned":
 			j.joins.Add(1)
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			j.pyParts.Store(n)
 		}
 	}, j.b.addr(), topic, group)
 }
