@@ -487,3 +487,23 @@ func TestSnappyRepeatsOfS2AreRefused(t *testing.T) {
 		}
 	}
 }
+
+// A tiny batch may ask for a window of 64 MiB, as zstd -22 does, or lie about its content: neither takes the memory.
+func TestATinyZstdFrameTakesLittleMemory(t *testing.T) {
+	for name, frame := range map[string][]byte{
+		"window":  {0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x80, 0x01, 0x00, 0x00},                                  // 64 MiB window, one empty last block
+		"content": {0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0x00, 0x00, 0x00, 0x06, 0x01, 0x00, 0x00, 0x00, 0x00, 0}, // 96 MiB content claimed
+	} {
+		b := append(bytes.Clone(build(t, Spec{}, testRecords(1, 1))[:HeaderSize]), frame...)
+		binary.BigEndian.PutUint32(b[posLength:], uint32(len(b)-LogOverhead))
+		z := edit(b, func(b Batch) { b[posAttributes+1] |= byte(Zstd) })
+		Check(bytes.Clone(z), anyTime(Producer))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, bad := Check(z, anyTime(Producer))
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; bad == nil || n > 1<<20 {
+			t.Errorf("%s: %v, %d bytes", name, bad, n)
+		}
+	}
+}

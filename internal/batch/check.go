@@ -47,9 +47,6 @@ func invalid(code *kerr.Error, format string, args ...any) *Invalid {
 	return &Invalid{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// largeZstd bounds how many decoders with a window above 8 MiB run at once: each may take 128 MiB.
-var largeZstd = make(chan struct{}, zstdLargeSlots)
-
 // Check validates the records of one partition of a Produce request: exactly one batch, and rows 2 and 9-15 of kafka.md
 // 3.2. b may be patched in place (timestamps, checksum) even when it is refused later. For an uncompressed batch, or one that
 // already has the topic's codec, it allocates nothing per record.
@@ -172,10 +169,6 @@ func walk(h Batch, r Rules) (walked, *Invalid) {
 		}
 	}
 	limit := Limits{MaxBytes: r.MaxInflated}.max()
-	if h.Codec() == Zstd && zstdWindow(h.Payload()) > zstdSmallWindow {
-		largeZstd <- struct{}{}
-		defer func() { <-largeZstd }()
-	}
 	if err := h.scan(limit, visit); err != nil {
 		return w, refuse(err)
 	}
@@ -235,10 +228,6 @@ func rebuild(h Batch, codec Codec, r Rules) (Batch, *Invalid) {
 		Transactional: h.IsTransactional(), Control: h.IsControl(), MaxBytes: r.MaxBytes}
 	if h.ProducerID() != NoProducer {
 		s.Producer = &ProducerInfo{ID: h.ProducerID(), Epoch: h.ProducerEpoch(), Sequence: h.BaseSequence()}
-	}
-	if h.Codec() == Zstd && zstdWindow(h.Payload()) > zstdSmallWindow {
-		largeZstd <- struct{}{}
-		defer func() { <-largeZstd }()
 	}
 	limit := maxRebuild
 	if r.MaxInflated > 0 {

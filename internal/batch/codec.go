@@ -60,7 +60,6 @@ type decoder struct {
 	sn    *snappyReader
 	lz    *lz4.Reader
 	zs    *zstd.Decoder
-	large bool // a window above zstdSmallWindow: not kept
 }
 
 var decoders [Zstd + 1]sync.Pool
@@ -77,6 +76,9 @@ func newDecoder(c Codec, p []byte) (*decoder, error) {
 	d.src.Reset(p)
 	if err := d.open(p); err != nil {
 		d.Close()
+		if errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+			return nil, fmt.Errorf("%w: %s: %v", ErrInflated, c, err)
+		}
 		return nil, fmt.Errorf("%w: %s: %v", ErrCodec, c, err)
 	}
 	return d, nil
@@ -108,33 +110,61 @@ func (d *decoder) open(p []byte) (err error) {
 }
 
 func (d *decoder) openZstd(p []byte) (err error) {
-	if zstdWindow(p) > zstdSmallWindow {
-		d.large = true
-		d.zs, err = newZstd(zstdLargeWindow)
-	} else if d.zs == nil {
-		d.zs, err = newZstd(zstdSmallWindow)
+	if window, claim := zstdFrame(p); window > zstdSmallWindow {
+		return d.openLargeZstd(p, claim)
 	}
-	if err != nil {
-		return err
+	if d.zs == nil {
+		if d.zs, err = newZstd(zstdSmallWindow); err != nil {
+			return err
+		}
 	}
 	d.Reader = d.zs
 	return d.zs.Reset(&d.src)
+}
+
+// largeZstd decodes frames with a large window in one piece. A stream decoder would take the window, up to 128 MiB, for a batch of
+// a few bytes, and zstd -22 asks for that whatever the batch's size; in one piece the memory follows the content. At most
+// zstdLargeSlots run at once; others wait, and as nothing is called back meanwhile, nobody waits for himself.
+var largeZstd = sync.OnceValues(func() (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(zstdLargeSlots), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(zstdLargeWindow), zstd.WithDecoderMaxMemory(maxRebuild))
+})
+
+func (d *decoder) openLargeZstd(p []byte, claim uint64) error {
+	if claim > uint64(len(p))*zstdMaxRatio+zstdMaxRatio { // refused before the claimed length is allocated
+		return errors.New("content size is impossible")
+	}
+	z, err := largeZstd()
+	if err != nil {
+		return err
+	}
+	out, err := z.DecodeAll(p, nil)
+	if err != nil {
+		return err
+	}
+	d.src.Reset(out)
+	d.Reader = &d.src
+	return nil
 }
 
 func newZstd(window uint64) (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(window), zstd.WithDecoderMaxMemory(window))
 }
 
-// zstdWindow is the window that the first frame asks for, 0 if the header cannot be read (the decoder will say so).
-func zstdWindow(p []byte) uint64 {
+// zstdFrame is the window that the first frame asks for and the content size it claims, 0 if the header cannot be read (the
+// decoder will say so).
+func zstdFrame(p []byte) (window, claim uint64) {
 	var h zstd.Header
 	if err := h.Decode(p); err != nil {
-		return 0
+		return 0, 0
+	}
+	if h.HasFCS {
+		claim = h.FrameContentSize
 	}
 	if h.SingleSegment {
-		return h.FrameContentSize
+		return h.FrameContentSize, claim
 	}
-	return h.WindowSize
+	return h.WindowSize, claim
 }
 
 // Close returns the decoder to its pool, without the input: a pooled reference would keep a request buffer alive.
@@ -143,12 +173,6 @@ func (d *decoder) Close() {
 	d.Reader = nil
 	if d.sn != nil {
 		d.sn.src = nil
-	}
-	if d.large {
-		if d.zs != nil {
-			d.zs.Close()
-		}
-		return
 	}
 	if d.zs != nil {
 		_ = d.zs.Reset(nil)

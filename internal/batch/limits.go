@@ -16,8 +16,10 @@ const (
 	zstdSmallWindow = 8 << 20
 	// zstdLargeWindow is the largest window accepted, what zstd -22 uses and what the Java client accepts.
 	zstdLargeWindow = 128 << 20
-	// zstdLargeSlots is how many decoders with a large window may run in Check at once, process wide.
+	// zstdLargeSlots is how many batches with a large window are decoded at once, process wide; each may hold maxRebuild bytes.
 	zstdLargeSlots = 2
+	// zstdMaxRatio: a zstd block of 4 bytes yields at most 128 KiB.
+	zstdMaxRatio = 32 << 10
 	// snappyMaxRatio: a snappy copy of 3 bytes yields at most 64, so no honest block expands further.
 	snappyMaxRatio = 22
 )
