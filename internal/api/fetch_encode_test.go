@@ -141,6 +141,9 @@ func asKmsg(t *testing.T, a *fetchAnswer) []byte {
 		r.Topics = append(r.Topics, kt)
 	}
 	for _, b := range a.brokers {
+		if a.version < 16 {
+			break
+		}
 		k := kmsg.NewFetchResponseBroker()
 		k.NodeID, k.Host, k.Port = b.id, b.host, b.port
 		if b.rack != "" {
