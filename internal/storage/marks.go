@@ -103,6 +103,11 @@ func (l *Log) prepareMark(all bool) (pending, bool, error) {
 	if l.mu.closed != nil || !due || (end == l.mu.mark && !l.mu.epochsDirty && !l.mu.newborn) {
 		return pending{}, false, nil
 	}
+	if l.mu.newborn && end == 0 {
+		// Nothing was ever written: who asked for the log makes it again if a crash takes it. Ten thousand
+		// empty partitions would otherwise cost a clean stop as many syncs.
+		return pending{}, false, nil
+	}
 	p := pending{l: l, end: end, old: l.mu.snap, snap: end}
 	op := "checkpoint " + l.tp.String()
 	for i := len(l.mu.segs) - 1; i >= 0; i-- {
