@@ -46,6 +46,7 @@ type Controller struct {
 	mu struct {
 		sync.Mutex
 		err     error
+		closed  bool
 		changed chan struct{} // closed and replaced with every image
 	}
 }
@@ -90,7 +91,7 @@ func (c *Controller) Ready(ctx context.Context) error {
 	case <-c.ready:
 		return nil
 	case <-c.failed:
-		return c.Err()
+		return c.over()
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the controller: %w", ctx.Err())
 	case <-c.ctx.Done():
@@ -98,7 +99,8 @@ func (c *Controller) Ready(ctx context.Context) error {
 	}
 }
 
-// Failed is closed when this broker cannot follow the metadata any more; Err says why.
+// Failed is closed when this broker cannot follow the metadata any more; Err says why, and is nil
+// when it was closed in order.
 func (c *Controller) Failed() <-chan struct{} { return c.failed }
 
 // Err is why the controller failed, nil while it works.
@@ -124,7 +126,21 @@ func (c *Controller) fail(err error) {
 func (c *Controller) Close() error {
 	c.cancel()
 	c.wg.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.mu.closed && c.mu.err == nil {
+		close(c.failed) // whoever waits for a failure must not wait for ever
+	}
+	c.mu.closed = true
 	return nil
+}
+
+// over is why nothing more comes.
+func (c *Controller) over() error {
+	if err := c.Err(); err != nil {
+		return err
+	}
+	return coord.ErrClosed
 }
 
 // Image is the newest image. A request takes it once and reads it from start to end.
@@ -168,7 +184,7 @@ func (c *Controller) await(ctx context.Context, rev coord.Revision) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-c.failed:
-			return c.Err()
+			return c.over()
 		case <-c.ctx.Done():
 			return coord.ErrClosed
 		}

@@ -38,7 +38,7 @@ func (c *Controller) do(ctx context.Context, plan func(*control.Cluster) (contro
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	case <-c.failed:
-		return 0, c.Err()
+		return 0, c.over()
 	case <-c.ctx.Done():
 		return 0, coord.ErrClosed
 	}
@@ -51,7 +51,9 @@ func (c *Controller) do(ctx context.Context, plan func(*control.Cluster) (contro
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	case <-c.failed:
-		return 0, c.Err()
+		return 0, c.over()
+	case <-c.ctx.Done():
+		return 0, coord.ErrClosed
 	}
 }
 
