@@ -98,6 +98,11 @@ type Quarantined struct {
 	Err            error
 }
 
+// corrupt makes an ErrCorrupt, unless the cause is a disk that did not answer: that says nothing about the bytes.
 func corrupt(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", ErrCorrupt, fmt.Errorf(format, args...))
+	err := fmt.Errorf(format, args...)
+	if !isData(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
 }

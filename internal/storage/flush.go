@@ -17,8 +17,6 @@ type syncSet struct {
 	path    string
 }
 
-func (w *syncSet) empty() bool { return len(w.files) == 0 && !w.names && !w.newborn }
-
 // beginSync notes what is to be synced and marks it clean; a failed sync never needs the marks back, because the
 // directory is then offline for ever. The caller holds syncMu. Nothing is synced under the log's lock, so appends go on.
 func (l *Log) beginSync() (syncSet, error) {

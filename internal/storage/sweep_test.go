@@ -25,8 +25,7 @@ type expect struct {
 	asked      int64 // log start that may be there
 	epoch      int32 // assigned durably
 	epochStart int64
-	deleted    int // 1: deletion begun, 2: done
-	created    bool
+	deleted    int         // 1: deletion begun, 2: done
 	lastDup    batch.Batch // newest idempotent batch below acked
 	id         meta.UUID
 }
