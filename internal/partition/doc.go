@@ -6,7 +6,7 @@
 // expiry of producers, compaction). It never parses a request and never answers one: it hands results
 // and waiters to package api.
 //
-// Goroutines: one flusher per log directory, one housekeeper and one cleaner per Set; started by
+// Goroutines: one flusher and one cleaner per log directory, one housekeeper per Set; started by
 // Set.Start, stopped and joined by Set.Close. During a flush or a load up to eight more run and are
 // joined before it returns. Appends and reads run on the goroutine of the caller. Set.Apply is called
 // by one goroutine at a time, in the order of the image's revisions.

@@ -10,10 +10,11 @@ import (
 	"github.com/milena-mq/milena/internal/storage"
 )
 
-// Start begins flushing and housekeeping. Close ends them.
+// Start begins flushing, housekeeping and compaction. Close ends them.
 func (s *Set) Start() {
 	for _, d := range s.dirs {
 		s.wg.Go(func() { d.flusher.run(s.stop) })
+		s.wg.Go(func() { s.cleaner(d) })
 	}
 	s.wg.Go(s.housekeeper)
 }
@@ -24,9 +25,7 @@ func (s *Set) Close(brokerEpoch int64) error {
 	close(s.stop)
 	s.wg.Wait()
 	for _, p := range s.all() {
-		p.fail(kerr.NotLeaderForPartition)
-		p.app.Lock() // an append in progress ends first
-		p.app.Unlock()
+		p.close()
 	}
 	var errs []error
 	for _, d := range s.dirs {
@@ -124,4 +123,11 @@ func (s *Set) dirError(d *dir, what string, err error) {
 	if errors.Is(err, storage.ErrOffline) {
 		s.dirFailed(d, err)
 	}
+}
+
+// close ends the leadership and lets an append in progress end first.
+func (p *Partition) close() {
+	p.fail(kerr.NotLeaderForPartition)
+	p.app.Lock()
+	defer p.app.Unlock()
 }

@@ -113,12 +113,14 @@ func (w *Waiter) expire() {
 			open = append(open, s.p)
 		}
 	}
-	w.mu.left = 0
-	w.closeLocked()
+	w.mu.left = 0 // no wait is open, so that nobody but this function makes it ready
 	w.mu.Unlock()
 	for _, p := range open {
 		p.forget(w)
 	}
+	w.mu.Lock()
+	w.closeLocked()
+	w.mu.Unlock()
 }
 
 // wait is one entry of a queue: over when the mark reaches offset. Either w or fn is set.
