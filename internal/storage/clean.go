@@ -250,7 +250,9 @@ func (l *Log) cleanable(point, now int64) (job, bool) {
 		return job{}, false
 	}
 	last := len(j.segs) - 1
-	j.bound = min(j.bound, l.segmentEndLocked(last))
+	if j.bound = min(j.bound, l.segmentEndLocked(last)); j.bound <= j.first {
+		return job{}, false // the high watermark or an open transaction stopped the last pass inside a segment, and has not moved
+	}
 	j.ratio = float64(dirty) / float64(clean+dirty)
 	return j, must || j.ratio > j.cfg.MinCleanableDirtyRatio
 }

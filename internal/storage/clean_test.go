@@ -439,6 +439,28 @@ func TestWhatMayNotBeCleanedIsLeftAlone(t *testing.T) {
 	}
 }
 
+// The last stable offset lies inside a closed segment: the log is cleaned up to there once, not again and again.
+func TestAnOpenTransactionInsideASegmentEndsThePass(t *testing.T) {
+	w := openWorld(t, memfs.New(), "d", compactConfig())
+	w.must(w.append(data(batch.None, nil, false, "a", "1")))
+	w.must(w.append(data(batch.None, nil, false, "a", "2")))
+	w.must(w.append(data(batch.None, &batch.ProducerInfo{ID: 7}, true, "a", "3")))
+	w.must(w.append(data(batch.None, nil, false, "a", "4")))
+	w.must(w.append(data(batch.None, nil, false, "a", "5")))
+	w.must(w.settle())
+	w.must(w.clean(10_000))
+	if n := w.records(); n != 4 {
+		t.Fatal(n, "records: only the first may go, what lies past the open transaction stays")
+	}
+	if _, ok, err := w.cl.CleanOne(10_000); ok || err != nil {
+		t.Fatal("cleaned again", err)
+	}
+	w.must(w.append(batch.BuildMarker(7, 0, batch.Marker{Type: batch.Commit, TimestampMs: 100})))
+	w.must(w.settle())
+	w.must(w.clean(10_000))
+	w.same(map[string]string{"a": "5"}, "after the commit")
+}
+
 func TestADamagedLogIsSetAsideAndOthersGoOn(t *testing.T) {
 	w := openWorld(t, memfs.New(), "d", compactConfig())
 	other, err := w.dir.Create(meta.TopicPartition{Topic: "other"}, meta.UUID{2}, compactConfig(), 0)
