@@ -41,16 +41,16 @@ var (
 	_                            = broker[bool]("unclean.leader.election.enable", "false", "Default of the topic key: a replica that is behind may become leader as the last resort.", clusterWide, inert(whyOne))
 	_                            = broker[int64]("unclean.leader.election.interval.ms", "300000", "How often partitions without a leader are looked over.", atLeast(1), internal, inert(whyOne))
 	// LogCleanerEnable is log.cleaner.enable.
-	LogCleanerEnable = broker[bool]("log.cleaner.enable", "true", "Whether compaction runs.", inert(whyCompact))
+	LogCleanerEnable = broker[bool]("log.cleaner.enable", "true", "Whether compaction runs.")
 	_                = broker[int32]("log.cleaner.threads", "1", "Threads that compact.", atLeast(0), clusterWide, inert(whyCleaner))
 	// LogCleanerDedupeBufferSize is log.cleaner.dedupe.buffer.size.
-	LogCleanerDedupeBufferSize = broker[int64]("log.cleaner.dedupe.buffer.size", "134217728", "Memory for the keys of one compaction pass.", clusterWide, atStart, inert(whyCompact))
+	LogCleanerDedupeBufferSize = broker[int64]("log.cleaner.dedupe.buffer.size", "134217728", "Memory for the keys of one compaction pass.", clusterWide, atStart)
 	_                          = broker[int32]("log.cleaner.io.buffer.size", "524288", "Memory of the cleaner for reading and writing.", atLeast(0), clusterWide, inert(whyCleaner))
 	_                          = broker[float64]("log.cleaner.io.buffer.load.factor", "0.9", "How full the table of keys may get.", clusterWide, inert(whyCleaner))
 	// LogCleanerIoMaxBytesPerSecond is log.cleaner.io.max.bytes.per.second.
-	LogCleanerIoMaxBytesPerSecond = broker[float64]("log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308", "Bytes per second that compaction may read and write.", clusterWide, atStart, inert(whyCompact))
+	LogCleanerIoMaxBytesPerSecond = broker[float64]("log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308", "Bytes per second that compaction may read and write.", clusterWide, atStart)
 	// LogCleanerBackoffMs is log.cleaner.backoff.ms.
-	LogCleanerBackoffMs = broker[int64]("log.cleaner.backoff.ms", "15000", "Rest of the cleaner when nothing is dirty.", atLeast(0), clusterWide, atStart, inert(whyCompact))
+	LogCleanerBackoffMs = broker[int64]("log.cleaner.backoff.ms", "15000", "Rest of the cleaner when nothing is dirty.", atLeast(0), clusterWide, atStart)
 	_                   = broker[int64]("log.cleaner.delete.retention.ms", "86400000", "Default of delete.retention.ms: how long deletion markers survive compaction.", atLeast(0), clusterWide)
 	_                   = broker[float64]("log.cleaner.min.cleanable.ratio", "0.5", "Default of min.cleanable.dirty.ratio: dirty share of a log that starts compaction.", within(0, 1), clusterWide)
 	_                   = broker[int64]("log.cleaner.min.compaction.lag.ms", "0", "Default of min.compaction.lag.ms: age below which records stay uncompacted.", atLeast(0), clusterWide)

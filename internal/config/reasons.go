@@ -19,7 +19,6 @@ const (
 	whyBacklog    = "the system's own limit is used"
 	whySockbuf    = "the system sizes socket buffers"
 	whyOverrides  = "one limit counts for all addresses (max.connections.per.ip)"
-	whyCompact    = "compaction is not run yet"
 	whyQuota      = "quotas are not built yet"
 	whyCheckpoint = "written with the high watermarks (replica.high.watermark.checkpoint.interval.ms)"
 	whyCleaner    = "one cleaner works within log.cleaner.dedupe.buffer.size"
