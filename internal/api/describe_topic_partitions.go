@@ -100,7 +100,8 @@ func topicPartitions(t *meta.Topic, from, to int, reach func(int32) (int16, bool
 		rp := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		rp.ErrorCode, rp.Partition, rp.LeaderID, rp.LeaderEpoch = s.code, int32(n), s.leader, p.LeaderEpoch
 		rp.Replicas, rp.ISR, rp.OfflineReplicas = p.Replicas, p.ISR, s.offline
-		rp.EligibleLeaderReplicas, rp.LastKnownELR = p.ELR, p.LastKnownELR
+		// Empty, never null: the schema allows null, but the Java admin client takes what Kafka sends for granted.
+		rp.EligibleLeaderReplicas, rp.LastKnownELR = append([]int32{}, p.ELR...), append([]int32{}, p.LastKnownELR...)
 		out.Partitions = append(out.Partitions, rp)
 	}
 	return out
