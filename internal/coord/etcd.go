@@ -164,8 +164,7 @@ func (e *Etcd) serverConfig(o EtcdOptions) (config.ServerConfig, error) {
 		WarningUnaryRequestDuration: 2 * time.Second,
 		DowngradeCheckTime:          time.Minute,
 		BootstrapTimeout:            5 * time.Second,
-		AuthToken:                   "simple",
-		BcryptCost:                  4,
+		BcryptCost:                  4, // of logins that do not exist
 		MaxLearners:                 1,
 		UnsafeNoFsync:               o.NoSync,
 		Logger:                      lg,

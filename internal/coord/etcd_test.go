@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -175,6 +176,49 @@ func BenchmarkAppend1000(b *testing.B) {
 	for b.Loop() {
 		if _, err := s.Append(context.Background(), term, cs); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+type lines struct {
+	slog.Handler
+	mu  sync.Mutex
+	got []string
+}
+
+func (l *lines) Handle(_ context.Context, r slog.Record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.got = append(l.got, r.Level.String()+" "+r.Message)
+	return nil
+}
+func (l *lines) Enabled(context.Context, slog.Level) bool { return true }
+func (l *lines) WithAttrs([]slog.Attr) slog.Handler       { return l }
+
+// An operator who sees warnings of etcd at every healthy start and stop stops reading them.
+func TestAHealthyStartAndStopLogsNoWarning(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	l, dir := &lines{}, filepath.Join(t.TempDir(), "coord")
+	for range 3 {
+		s := open(t, dir, func(o *coord.EtcdOptions) { o.Log = slog.New(l); o.NoSync = false })
+		term, err := s.Lead(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Append(ctx, term, []meta.Change{{Key: "k", Value: []byte("v")}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(l.got) == 0 {
+		t.Error("nothing at all was logged: etcd's log is not connected")
+	}
+	for _, m := range l.got {
+		if strings.HasPrefix(m, "WARN") || strings.HasPrefix(m, "ERROR") {
+			t.Error(m)
 		}
 	}
 }
