@@ -17,7 +17,7 @@ import (
 
 // produceGo sends the files with franz-go: idempotent, acks=all, no limit on retries. It counts acknowledgements.
 func produceGo(addr string, files []file, pace *pacer, acked *atomic.Int64) error {
-	c, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic(topic), kgo.MaxBufferedRecords(20000), kgo.ProducerBatchCompression(kgo.Lz4Compression()),
+	c, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.DefaultProduceTopic(topic), kgo.MaxBufferedRecords(20000), kgo.ProducerBatchMaxBytes(3000000), kgo.ProducerBatchCompression(kgo.Lz4Compression()),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(5*time.Millisecond), kgo.RetryBackoffFn(backoff), kgo.MetadataMinAge(100*time.Millisecond))
 	if err != nil {
 		return err

@@ -102,7 +102,8 @@ func (j *job) prepare(kind string, limit int) (err error) {
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	_, err = kadm.NewClient(c).CreateTopic(ctx, partitions, 1, nil, topic)
+	max := "4000000" // the longest line of the source tree has 1.4 MB, above Kafka's default
+	_, err = kadm.NewClient(c).CreateTopic(ctx, partitions, 1, map[string]*string{"max.message.bytes": &max}, topic)
 	return err
 }
 

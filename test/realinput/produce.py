@@ -21,7 +21,7 @@ def delivered(err, _):
 
 p = Producer({
     "bootstrap.servers": addr, "enable.idempotence": True, "acks": "all", "linger.ms": 5, "compression.type": "zstd", "message.timeout.ms": 900000,
-    "queue.buffering.max.messages": 20000, "retry.backoff.ms": 100, "reconnect.backoff.max.ms": 300, "message.max.bytes": 1000000,
+    "queue.buffering.max.messages": 20000, "retry.backoff.ms": 100, "reconnect.backoff.max.ms": 300, "message.max.bytes": 3000000,
     "topic.metadata.refresh.interval.ms": 5000, "partitioner": "murmur2_random", "log_level": 3})
 begin, sent = time.time(), 0
 for path in sys.stdin.buffer.read().decode().split("\n"):
