@@ -75,7 +75,7 @@ func (c *Call) metadataNamed(req *kmsg.MetadataRequest, resp *kmsg.MetadataRespo
 		rt := &req.Topics[i]
 		id := meta.UUID(rt.TopicID)
 		switch {
-		case rt.Topic != nil:
+		case rt.Topic != nil && id.IsZero(): // the Java admin client asks by id with an empty name beside it
 			if names[*rt.Topic] {
 				continue
 			}
@@ -150,7 +150,7 @@ func (c *Call) autoCreate(req *kmsg.MetadataRequest) map[string]*control.Error {
 	seen := make(map[string]bool)
 	for i := range req.Topics {
 		n := req.Topics[i].Topic
-		if n != nil && !seen[*n] && c.Image.Topic(*n) == nil && control.CheckTopicName(*n) == nil {
+		if n != nil && meta.UUID(req.Topics[i].TopicID).IsZero() && !seen[*n] && c.Image.Topic(*n) == nil && control.CheckTopicName(*n) == nil {
 			seen[*n] = true
 			names = append(names, *n)
 		}
