@@ -12,14 +12,14 @@ import (
 
 	"github.com/milena-mq/milena/internal/batch"
 	"github.com/milena-mq/milena/internal/meta"
-	"github.com/milena-mq/milena/internal/vfs"
+	"github.com/milena-mq/milena/internal/vfs/memfs"
 )
 
 // TestNothingIsAcknowledgedBeforeTheSync is the durability contract for acks=1 and acks=all.
 func TestNothingIsAcknowledgedBeforeTheSync(t *testing.T) {
 	for _, acks := range []int16{AcksAll, AcksLeader} {
 		t.Run(fmt.Sprint("acks=", acks), func(t *testing.T) {
-			w := newWorld(t, vfs.OS, 1).start().run()
+			w := newWorld(t, memfs.New(), 1).start().run()
 			w.apply(newTopic("t", 1, 1)...)
 			p := w.get("t", 0)
 			entered := w.g.close()
@@ -60,7 +60,7 @@ func TestNothingIsAcknowledgedBeforeTheSync(t *testing.T) {
 
 // TestOneRoundCoversWhatCameBefore: while a sync is under way a hundred partitions get dirty; the next round takes them all.
 func TestOneRoundCoversWhatCameBefore(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start().run()
+	w := newWorld(t, memfs.New(), 1).start().run()
 	w.apply(newTopic("t", 1, 100)...)
 	for n := range int32(100) { // the first flush of a new log syncs its folder, too
 		w.produce(w.get("t", n), "x")
@@ -94,7 +94,7 @@ func TestOneRoundCoversWhatCameBefore(t *testing.T) {
 
 // TestFailedSyncIsNeverAcknowledged: the directory goes offline, its waiters hear KAFKA_STORAGE_ERROR, the other directory goes on.
 func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
-	w := newWorld(t, vfs.OS, 2).start().run()
+	w := newWorld(t, memfs.New(), 2).start().run()
 	w.apply(newTopic("t", 1, 2)...)
 	bad, good := w.get("t", 0), w.get("t", 1)
 	if bad.dir == good.dir {
@@ -136,7 +136,7 @@ func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
 
 // TestRestartKeepsWhatWasAcknowledged stops without a clean mark, as a crash of the process does.
 func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
-	w := newWorld(t, vfs.OS, 2).start().run()
+	w := newWorld(t, memfs.New(), 2).start().run()
 	w.apply(newTopic("t", 1, 4)...)
 	for i := range 20 {
 		w.produce(w.get("t", int32(i%4)), fmt.Sprint("v", i))
@@ -168,7 +168,7 @@ func TestRestartKeepsWhatWasAcknowledged(t *testing.T) {
 
 // TestPageCacheMode: with flush.messages above 1 an append counts as durable, as in Kafka; every n-th record asks for a sync.
 func TestPageCacheMode(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start().run()
+	w := newWorld(t, memfs.New(), 1).start().run()
 	w.apply(append(newTopic("t", 1, 1), topicConfig(t, "t", map[string]string{"flush.messages": "3"}))...)
 	p := w.get("t", 0)
 	entered := w.g.close()
@@ -199,7 +199,7 @@ func TestPageCacheMode(t *testing.T) {
 
 // TestFlushByTime: flush.ms asks for a sync of what lies longer than that.
 func TestFlushByTime(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start().run()
+	w := newWorld(t, memfs.New(), 1).start().run()
 	w.apply(append(newTopic("t", 1, 1), topicConfig(t, "t", map[string]string{"flush.messages": "1000", "flush.ms": "500"}))...)
 	p := w.get("t", 0)
 	w.append(p, AcksAll, "x")
@@ -216,7 +216,7 @@ func TestFlushByTime(t *testing.T) {
 
 // TestTimeout: a wait that ends at the deadline answers REQUEST_TIMED_OUT and leaves nothing behind.
 func TestTimeout(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start().run()
+	w := newWorld(t, memfs.New(), 1).start().run()
 	w.apply(newTopic("t", 1, 1)...)
 	p := w.get("t", 0)
 	w.g.close()
@@ -242,7 +242,7 @@ func TestTimeout(t *testing.T) {
 
 // TestBelowMinISR: with too few replicas acks=all is refused before the write, and acks=1 data stays invisible.
 func TestBelowMinISR(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start().run()
+	w := newWorld(t, memfs.New(), 1).start().run()
 	u := meta.UUID{0: 1, 15: 1}
 	w.apply(meta.PutTopic("t", meta.TopicRecord{ID: u, Partitions: 1}), meta.PutPartition(u, 0, led(0, []int32{1, 2}, alone)),
 		topicConfig(t, "t", map[string]string{"min.insync.replicas": "2"}))
@@ -268,7 +268,7 @@ func TestBelowMinISR(t *testing.T) {
 
 // TestReserve: below the reserve produce is refused, reads and coordinators go on, and it resumes by itself.
 func TestReserve(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start().run()
+	w := newWorld(t, memfs.New(), 1).start().run()
 	w.apply(newTopic("t", 1, 1)...)
 	p := w.get("t", 0)
 	w.produce(p, "a")
@@ -300,7 +300,7 @@ func TestReserve(t *testing.T) {
 
 // TestDuplicate: a batch that came before is answered with its first offset, and waits like the first.
 func TestDuplicate(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start().run()
+	w := newWorld(t, memfs.New(), 1).start().run()
 	w.apply(newTopic("t", 1, 1)...)
 	p := w.get("t", 0)
 	send := func(seq int32) (Appended, error) {

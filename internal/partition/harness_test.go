@@ -132,7 +132,7 @@ type world struct {
 }
 
 func newWorld(t testing.TB, f vfs.FS, dirs int) *world {
-	w := &world{t: t, g: newGate(f), root: t.TempDir(), im: meta.Empty(), failed: make(chan string, 100), clock: time.UnixMilli(1_700_000_000_000)}
+	w := &world{t: t, g: newGate(f), root: "/data", im: meta.Empty(), failed: make(chan string, 100), clock: time.UnixMilli(1_700_000_000_000)}
 	w.static = map[string]string{}
 	for i := range dirs {
 		w.names = append(w.names, fmt.Sprintf("%s/d%d", w.root, i))

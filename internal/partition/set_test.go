@@ -3,7 +3,6 @@ package partition
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -14,12 +13,12 @@ import (
 
 	"github.com/milena-mq/milena/internal/batch"
 	"github.com/milena-mq/milena/internal/meta"
-	"github.com/milena-mq/milena/internal/vfs"
+	"github.com/milena-mq/milena/internal/vfs/memfs"
 )
 
 // TestTopicLife: create, delete, create again under the same name: the new topic never shows the old one's records (I19).
 func TestTopicLife(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start().run()
+	w := newWorld(t, memfs.New(), 1).start().run()
 	if _, err := w.set.Get("t", 0); !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		t.Errorf("before: %v", err)
 	}
@@ -55,7 +54,7 @@ func TestTopicLife(t *testing.T) {
 
 // TestStrays: what the image does not place here is removed at the start, even when its name is in use again.
 func TestStrays(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start().run()
+	w := newWorld(t, memfs.New(), 1).start().run()
 	w.apply(newTopic("t", 1, 1)...)
 	w.apply(newTopic("gone", 2, 1)...)
 	w.produce(w.get("t", 0), "old")
@@ -66,7 +65,7 @@ func TestStrays(t *testing.T) {
 	if p := w.get("t", 0); p.LogEnd() != 0 {
 		t.Errorf("a topic created while the broker was down has %d records", p.LogEnd())
 	}
-	entries, err := os.ReadDir(w.names[0])
+	entries, err := w.g.ReadDir(w.names[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +79,7 @@ func TestStrays(t *testing.T) {
 // TestMissingDiskHidesNothing: a partition whose disk is not there at the start answers KAFKA_STORAGE_ERROR; an empty one in
 // its place would look like data loss.
 func TestMissingDiskHidesNothing(t *testing.T) {
-	w := newWorld(t, vfs.OS, 2).start().run()
+	w := newWorld(t, memfs.New(), 2).start().run()
 	w.apply(newTopic("t", 1, 4)...)
 	for n := range int32(4) {
 		w.produce(w.get("t", n), "x")
@@ -122,7 +121,7 @@ func TestMissingDiskHidesNothing(t *testing.T) {
 
 // TestEpochs: clients with an old or a future leader epoch are told so, and a new epoch ends all that waits.
 func TestEpochs(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start().run()
+	w := newWorld(t, memfs.New(), 1).start().run()
 	u := meta.UUID{0: 1, 15: 1}
 	w.apply(meta.PutTopic("t", meta.TopicRecord{ID: u, Partitions: 1}), meta.PutPartition(u, 0, led(3, alone, alone)))
 	p := w.get("t", 0)
@@ -198,7 +197,7 @@ func TestEpochs(t *testing.T) {
 
 // TestLeadershipIsTold: a coordinator's subscription hears of each change once, in order, after it happened.
 func TestLeadershipIsTold(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start()
+	w := newWorld(t, memfs.New(), 1).start()
 	var got []string
 	w.set.OnLeadership("__consumer_offsets", func(c LeadershipChange) {
 		if _, err := c.Partition.Coordinator(); (err == nil) != c.Leads {
@@ -221,7 +220,7 @@ func TestLeadershipIsTold(t *testing.T) {
 
 // TestCoordinatorLog: what a coordinator appends is committed once it is durable, and replay gives it back.
 func TestCoordinatorLog(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start().run()
+	w := newWorld(t, memfs.New(), 1).start().run()
 	cs := append(newTopic("__consumer_offsets", 1, 1), topicConfig(t, "__consumer_offsets", map[string]string{"cleanup.policy": "compact", "segment.bytes": "1048576"}))
 	w.apply(cs...)
 	p := w.get("__consumer_offsets", 0)
@@ -275,7 +274,7 @@ func TestCoordinatorLog(t *testing.T) {
 
 // TestOffsets: the bounds of kafka.md 3.9, from the client's side.
 func TestOffsets(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start().run()
+	w := newWorld(t, memfs.New(), 1).start().run()
 	w.apply(newTopic("t", 1, 1)...)
 	p := w.get("t", 0)
 	ask := func(ts int64) Offset {
@@ -374,7 +373,7 @@ func TestOffsets(t *testing.T) {
 
 // TestLongPollWakesWhenMinBytesAreThere and not before, over partitions of its own.
 func TestLongPollWakesWhenMinBytesAreThere(t *testing.T) {
-	w := newWorld(t, vfs.OS, 1).start().run()
+	w := newWorld(t, memfs.New(), 1).start().run()
 	w.apply(newTopic("t", 1, 3)...)
 	size := int64(len(records(t, batch.Spec{LeaderEpoch: -1}, "0123456789")))
 	watch := func(missing int64) *LongPoll {
@@ -430,7 +429,7 @@ func TestLongPollWakesWhenMinBytesAreThere(t *testing.T) {
 
 // TestManyAtOnce runs producers, readers, polls, configuration and deletions against each other, for the race detector.
 func TestManyAtOnce(t *testing.T) {
-	w := newWorld(t, vfs.OS, 2).start().run()
+	w := newWorld(t, memfs.New(), 2).start().run()
 	w.apply(newTopic("t", 1, 4)...)
 	var wg sync.WaitGroup
 	for n := range int32(4) {
