@@ -53,8 +53,7 @@ func serveApiVersions(c *Call) Reply {
 			resp.ErrorCode = c.failed(kerr.InvalidRequest.Code)
 			return c.ready(resp)
 		}
-		s := c.state()
-		s.software, s.softwareVersion = req.ClientSoftwareName, req.ClientSoftwareVersion
+		c.Conn.SetValue(&connState{req.ClientSoftwareName, req.ClientSoftwareVersion})
 	}
 	resp.ApiKeys = c.api.announced(c.Conn.Peer())
 	if req.Version >= 3 {

@@ -57,39 +57,21 @@ func New(env *Env) *API {
 	return a
 }
 
-// Closed implements server.Handler.
-func (a *API) Closed(c *server.Conn) {
-	if v, ok := c.Value().(*connState); ok {
-		v.closed(c)
-	}
-}
+// Closed implements server.Handler. Nothing outlives a connection: fetch sessions and group members end
+// by their own rules, as in Kafka.
+func (a *API) Closed(*server.Conn) {}
 
-// connState is what APIs keep on a connection. Only the reader goroutine touches it.
+// connState is what a connection's first request, ApiVersions, told about the client. Never changed.
 type connState struct {
-	software, softwareVersion string // from ApiVersions 3 and later
-	onClose                   []func(*server.Conn)
+	software, version string // KIP-511
 }
 
-func (s *connState) closed(c *server.Conn) {
-	for _, f := range s.onClose {
-		f(c)
-	}
-}
-
-// state is the connection's state, made on first use.
-func (c *Call) state() *connState {
+// software is what the client called itself, empty when it did not; for log lines.
+func (c *Call) software() string {
 	if s, ok := c.Conn.Value().(*connState); ok {
-		return s
+		return s.software + " " + s.version
 	}
-	s := &connState{}
-	c.Conn.SetValue(s)
-	return s
-}
-
-// onClose has f called once when the connection is over.
-func (c *Call) onClose(f func(*server.Conn)) {
-	s := c.state()
-	s.onClose = append(s.onClose, f)
+	return ""
 }
 
 // refuse ends a connection over a request that cannot be answered.

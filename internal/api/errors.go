@@ -65,7 +65,7 @@ func (c *Call) errorCode(err error) int16 {
 	k, known := errorOf(err)
 	c.failures++
 	if !known {
-		c.Log.Error("request failed", "api", c.row.Name(), "client_id", c.Header.ClientID, "client", c.Conn.RemoteHost(), "error", err)
+		c.Log.Error("request failed", "api", c.row.Name(), "client_id", c.Header.ClientID, "client", c.Conn.RemoteHost(), "software", c.software(), "error", err)
 	}
 	return k.Code
 }

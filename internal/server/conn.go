@@ -33,7 +33,7 @@ type Conn struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	limit  int32 // of a frame; the reader's
-	value  any
+	value  atomic.Pointer[any]
 
 	// The reader's: bytes read past the last request.
 	ahead [aheadSize]byte

@@ -97,9 +97,14 @@ func (c *Conn) Context() context.Context { return c.ctx }
 // LoggedIn lifts the bound on frames that holds before login. Called by the handler from Serve.
 func (c *Conn) LoggedIn() { c.limit = c.lst.MaxFrame }
 
-// Value is the handler's own state of the connection, set with SetValue. Serve and Closed may use it
-// without a lock: they never run at the same time.
-func (c *Conn) Value() any { return c.value }
+// Value is the handler's own state of the connection, nil before SetValue. Safe for concurrent use: an
+// answer may be encoded while the next request is served.
+func (c *Conn) Value() any {
+	if p := c.value.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
 
-// SetValue keeps the handler's own state of the connection.
-func (c *Conn) SetValue(v any) { c.value = v }
+// SetValue keeps the handler's own state of the connection; v must not be changed afterwards.
+func (c *Conn) SetValue(v any) { c.value.Store(&v) }
