@@ -20,7 +20,7 @@ func (s *Set) Load(im *meta.Image) error {
 	if im == nil {
 		im = meta.Empty()
 	}
-	threads := int(config.NumRecoveryThreadsPerDataDir.Of(config.Layers{Static: s.o.Static}))
+	threads := int(config.NumRecoveryThreadsPerDataDir.Of(*s.broker.Load()))
 	now := s.now()
 	errs := make([]error, len(s.dirs))
 	var mu sync.Mutex
@@ -54,6 +54,10 @@ func (s *Set) Apply(im *meta.Image, d *meta.Delta) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	s.apply.image = im
+	if d == nil || len(d.Configs) > 0 {
+		l := s.layers(im, "")
+		s.broker.Store(&l)
+	}
 	if d == nil || !s.apply.started {
 		// Strays first: a topic deleted and created again while this broker was down has their name.
 		s.removeStrays(im)

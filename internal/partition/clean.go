@@ -2,7 +2,6 @@ package partition
 
 import (
 	"errors"
-	"math"
 	"time"
 
 	"github.com/milena-mq/milena/internal/config"
@@ -14,9 +13,9 @@ var errStopping = errors.New("stopping")
 
 // newCleaner makes the cleaner of one directory; nil when it cannot be made, and the directory serves without compaction.
 func (s *Set) newCleaner(d *dir) *storage.Cleaner {
-	l := config.Layers{Static: s.o.Static}
-	pace := s.pace(config.LogCleanerIoMaxBytesPerSecond.Of(l))
-	c, err := storage.NewCleaner(d.d, storage.CleanerOptions{MapBytes: config.LogCleanerDedupeBufferSize.Of(l), Pace: pace})
+	c, err := storage.NewCleaner(d.d, storage.CleanerOptions{
+		MapBytes: config.LogCleanerDedupeBufferSize.Of(*s.broker.Load()), Pace: s.pace(),
+	})
 	if err != nil {
 		s.dirError(d, "read cleaner checkpoint", err)
 		return nil
@@ -24,47 +23,49 @@ func (s *Set) newCleaner(d *dir) *storage.Cleaner {
 	return c
 }
 
-// pace is the cleaner's brake: it keeps the cleaning of one directory below rate bytes per second, and ends it when the Set closes.
-func (s *Set) pace(rate float64) func(n int64) error {
-	var owed float64 // seconds that the bytes so far should still take; one goroutine cleans, so no lock
-	const worth = 0.01
+// pace is the cleaner's brake: it keeps the cleaning of one directory below log.cleaner.io.max.bytes.per.second, and ends it when
+// the Set closes.
+func (s *Set) pace() func(n int64) error {
+	var bytes int64
+	const look = 1 << 20 // sleeping for less costs more than it brakes, and the limit is read only so often
 	return func(n int64) error {
 		select {
 		case <-s.stop:
 			return errStopping
 		default:
 		}
-		if rate <= 0 || rate > math.MaxInt64 {
+		if bytes += n; bytes < look {
 			return nil
 		}
-		if owed += float64(n) / rate; owed < worth {
-			return nil // sleeping for less costs more than it brakes
+		seconds := float64(bytes) / config.LogCleanerIoMaxBytesPerSecond.Of(*s.broker.Load())
+		bytes = 0
+		if !(seconds > 0.001) { // also when the limit is zero or not a number
+			return nil
 		}
-		began := time.Now()
-		t := time.NewTimer(time.Duration(owed * float64(time.Second)))
+		t := time.NewTimer(time.Duration(min(seconds, 60) * float64(time.Second)))
 		defer t.Stop()
 		select {
 		case <-s.stop:
 			return errStopping
 		case <-t.C:
+			return nil
 		}
-		owed -= time.Since(began).Seconds()
-		return nil
 	}
 }
 
 // cleaner compacts the logs of one directory, one after the other, until the Set closes.
 func (s *Set) cleaner(d *dir) {
-	l := config.Layers{Static: s.o.Static}
-	if !config.LogCleanerEnable.Of(l) {
+	if !config.LogCleanerEnable.Of(*s.broker.Load()) {
 		return
 	}
 	c := s.newCleaner(d)
 	if c == nil {
 		return
 	}
-	rest := time.Duration(max(config.LogCleanerBackoffMs.Of(l), 100)) * time.Millisecond
-	t := time.NewTimer(rest)
+	rest := func() time.Duration {
+		return time.Duration(max(config.LogCleanerBackoffMs.Of(*s.broker.Load()), 100)) * time.Millisecond
+	}
+	t := time.NewTimer(rest())
 	defer t.Stop()
 	for !d.failed.Load() {
 		select {
@@ -73,7 +74,7 @@ func (s *Set) cleaner(d *dir) {
 		case <-t.C:
 		}
 		s.clean(d, c)
-		t.Reset(rest)
+		t.Reset(rest())
 	}
 }
 

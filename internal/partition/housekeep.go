@@ -56,7 +56,7 @@ func (s *Set) housekeeper() {
 			return
 		case <-t.C:
 		}
-		l := config.Layers{Static: s.o.Static}
+		l := *s.broker.Load()
 		now := s.now()
 		if now-last.flush >= second && s.timed.Load() > 0 {
 			last.flush = now

@@ -170,6 +170,7 @@ func (p *Partition) Append(r AppendRequest) (Appended, error) {
 			return Appended{}, kerr.InvalidTxnState
 		}
 		if err := p.dir.d.Writable(int64(len(c.Batch))); err != nil {
+			p.set.storageError(p, err)
 			return Appended{}, err
 		}
 	}

@@ -47,8 +47,9 @@ type Set struct {
 		started    bool                   // the first image has been applied
 		subs       map[string][]func(LeadershipChange)
 	}
-	timed   atomic.Int64 // topics that are flushed by time
-	missing atomic.Int64 // replicas that could not be created
+	broker  atomic.Pointer[config.Layers] // the broker's own keys, as of the latest image
+	timed   atomic.Int64                  // topics that are flushed by time
+	missing atomic.Int64                  // replicas that could not be created
 
 	stop chan struct{}
 	wg   sync.WaitGroup
@@ -96,6 +97,7 @@ func NewSet(o Options) *Set {
 	s.mu.byName = map[string]*topic{}
 	s.apply.loaded = map[replica]*loadedLog{}
 	s.apply.subs = map[string][]func(LeadershipChange){}
+	s.broker.Store(&config.Layers{Static: o.Static})
 	for _, d := range o.Dirs {
 		x := &dir{set: s, d: d}
 		x.flusher = &flusher{d: x, wake: make(chan struct{}, 1)}

@@ -476,3 +476,87 @@ func TestManyAtOnce(t *testing.T) {
 	w.apply(dropTopic("t", 1, 4)...)
 	wg.Wait()
 }
+
+// TestConfigurationIsLive: a changed topic key, and a changed default of the broker, reach partitions that exist.
+func TestConfigurationIsLive(t *testing.T) {
+	w := newWorld(t, memfs.New(), 1).start().run()
+	w.apply(append(newTopic("own", 1, 1), topicConfig(t, "own", map[string]string{"max.message.bytes": "300"}))...)
+	w.apply(newTopic("plain", 2, 1)...)
+	limit := func(topic string) int { return w.get(topic, 0).Config().Rules.MaxBytes }
+	if limit("own") != 300 || limit("plain") != 1048588 {
+		t.Errorf("limits %d, %d", limit("own"), limit("plain"))
+	}
+	c, err := meta.PutConfig(meta.Resource{Type: meta.ResourceBroker}, map[string]string{"message.max.bytes": "400", "log.retention.ms": "777"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.apply(c)
+	if limit("own") != 300 || limit("plain") != 400 || w.get("own", 0).log.Config().RetentionMs != 777 {
+		t.Errorf("limits %d, %d, retention %d after the broker's default changed", limit("own"), limit("plain"), w.get("own", 0).log.Config().RetentionMs)
+	}
+	w.apply(topicConfig(t, "own", nil))
+	if limit("own") != 400 {
+		t.Errorf("limit %d after the topic's value was removed", limit("own"))
+	}
+	_, err = w.get("own", 0).Append(AppendRequest{Records: records(t, batch.Spec{LeaderEpoch: -1}, strings.Repeat("x", 500)), LeaderEpoch: -1, Version: 9})
+	if !errors.Is(err, kerr.MessageTooLarge) {
+		t.Errorf("500 bytes: %v", err)
+	}
+}
+
+// TestLastStableOffset: a reader of committed records stops at the first open transaction, is woken when it ends, and is told of
+// the aborted ones in its range. The batches come past the checks for clients, which take no transactions yet.
+func TestLastStableOffset(t *testing.T) {
+	w := newWorld(t, memfs.New(), 1).start().run()
+	w.apply(newTopic("t", 1, 1)...)
+	p := w.get("t", 0)
+	write := func(b batch.Batch) Appended {
+		t.Helper()
+		a, err := p.Append(AppendRequest{Records: b, Acks: AcksAll, LeaderEpoch: -1, Version: 13, Coordinator: true, NowMs: w.clock.UnixMilli()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.await(p, AcksAll, a); err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	read := func(at int64, committed bool) ReadResult {
+		t.Helper()
+		r, err := p.Read(ReadRequest{Offset: at, MaxBytes: 1 << 20, AtLeastOne: true, Committed: committed, Epoch: -1, LastEpoch: -1, Replica: Consumer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Slice.Release()
+		return r
+	}
+	w.produce(p, "plain")
+	write(records(t, batch.Spec{LeaderEpoch: -1, Transactional: true, Producer: &batch.ProducerInfo{ID: 5, Epoch: 1}}, "a", "b"))
+	w.produce(p, "after")
+	if r := read(0, true); r.LSO != 1 || r.HW != 4 || r.Slice.Next != 1 || len(r.Aborted) != 0 {
+		t.Errorf("open transaction: %+v", r)
+	}
+	if r := read(0, false); r.Slice.Next != 4 || r.LSO != 1 {
+		t.Errorf("uncommitted reader: %+v", r)
+	}
+	if o, err := p.OffsetFor(OffsetQuery{Timestamp: Latest, Committed: true, Epoch: -1, Replica: Consumer}); err != nil || o.Offset != 1 {
+		t.Errorf("latest committed: %+v, %v", o, err)
+	}
+	r := read(1, true)
+	poll := NewLongPoll(1, 1)
+	poll.Watch(p, true, &r)
+	poll.Arm(time.Hour)
+	w.produce(p, "more")
+	if ready(poll.Ready()) {
+		t.Error("woken by records behind an open transaction")
+	}
+	write(batch.BuildMarker(5, 1, batch.Marker{Type: batch.Abort, CoordinatorEpoch: 1, TimestampMs: w.clock.UnixMilli()}))
+	<-poll.Ready()
+	poll.Close()
+	if r := read(0, true); r.LSO != 6 || r.Slice.Next != 6 || len(r.Aborted) != 1 || r.Aborted[0].ProducerID != 5 || r.Aborted[0].FirstOffset != 1 {
+		t.Errorf("after the abort: %+v", r)
+	}
+	if r := read(5, true); len(r.Aborted) != 1 {
+		t.Errorf("a reader past the data, at the marker: %+v", r.Aborted)
+	}
+}
