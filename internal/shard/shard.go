@@ -14,8 +14,12 @@ import (
 )
 
 // reloadPause is how long a coordinator whose append or load went wrong waits before it loads again: the
-// cause, a full disk or too few replicas, seldom passes at once, and a replay is not cheap.
-const reloadPause = time.Second
+// cause, a full disk or too few replicas, seldom passes at once, and a replay is not cheap. It doubles up to
+// reloadPauseMax while loading itself goes wrong.
+const (
+	reloadPause    = time.Second
+	reloadPauseMax = 30 * time.Second
+)
 
 // recordOverhead bounds what a batch adds to a record's key and value.
 const recordOverhead = 48
@@ -109,18 +113,20 @@ func (s *shard) drain() {
 // run loads and serves until stop, or until drain has nothing left to wait for.
 func (s *shard) run() {
 	defer s.leave()
+	wait := reloadPause / 2
 	for {
+		wait = min(2*wait, reloadPauseMax)
 		if err := s.load(); err != nil {
 			if !s.isStopped() {
 				s.o.Log.Warn("group coordinator cannot load", "partition", s.partition, "epoch", s.log.Epoch(), "err", err)
 			}
 		} else if err = s.serve(); err == nil {
 			return
-		} else if !s.isStopped() {
+		} else if wait = reloadPause; !s.isStopped() {
 			s.o.Log.Warn("group coordinator loads again", "partition", s.partition, "epoch", s.log.Epoch(), "err", err)
 		}
 		s.forget(kerr.CoordinatorNotAvailable)
-		pause := time.NewTimer(reloadPause)
+		pause := time.NewTimer(wait)
 		select {
 		case <-pause.C:
 		case <-s.quit:
