@@ -149,6 +149,7 @@ func (d *Dir) loadLog(tp meta.TopicPartition, now int64, cp checkpoints, cfg fun
 		// The list can be made again from the batches, by reading all of them.
 		l.mu.epochs, l.mu.epochsDirty, l.mu.mark, err = nil, true, 0, nil
 	}
+	l.mu.epochsFile = l.mu.epochs != nil || l.mu.epochsDirty
 	if err == nil {
 		err = l.recoverLocked(now)
 	}
@@ -227,6 +228,9 @@ func (l *Log) recoverLocked(now int64) error {
 // can wait for the next checkpoint, since they came from batches that the next recovery would read again: a thousand logs
 // would otherwise pay for a thousand syncs before the first is served.
 func (l *Log) settleEpochsLocked() error {
+	if !l.mu.epochsDirty {
+		return nil
+	}
 	old, err := readEpochs(l.dir.fs, l.epochsPath())
 	if err != nil && !errors.Is(err, errCheckpoint) {
 		return err

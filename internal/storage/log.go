@@ -47,6 +47,7 @@ type Log struct {
 		size      int64
 		closed    error
 
+		epochsFile  bool  // there is a file of the list
 		epochsDirty bool  // the list in memory is newer than the file
 		dirDirty    bool  // names in the folder are not synced
 		newborn     bool  // the folder itself is not synced
@@ -419,7 +420,7 @@ func (l *Log) writeEpochsLocked() error {
 	if err := writeAtomic(l.dir.fs, filepath.Join(l.mu.path, fileEpochs), l.mu.epochs.encode()); err != nil {
 		return err
 	}
-	l.mu.epochsDirty = false
+	l.mu.epochsDirty, l.mu.epochsFile = false, true
 	return nil
 }
 

@@ -132,6 +132,15 @@ func (l *Log) prepareMark(all bool) (pending, bool, error) {
 			p.sync = append(p.sync, snap)
 		}
 	}
+	if l.mu.epochsDirty && !l.mu.epochsFile {
+		// The first list of a log replaces nothing, so it needs no sync of its own: until the recovery point moves, which waits
+		// for the sync of this checkpoint, a torn one only means that the log is read again.
+		if err := writeFile(l.dir.fs, l.epochsPath(), l.mu.epochs.encode(), false); err != nil {
+			return p, false, l.dir.fail(op, err)
+		}
+		p.sync = append(p.sync, l.epochsPath())
+		l.mu.epochsDirty, l.mu.epochsFile = false, true
+	}
 	if err := l.writeEpochsLocked(); err != nil {
 		return p, false, l.dir.fail(op, err)
 	}

@@ -222,18 +222,27 @@ func (l *Log) restartLocked(base int64) error {
 
 // dropSnapshotsLocked removes producer snapshots above an offset.
 func (l *Log) dropSnapshotsLocked(above int64) error {
+	_, err := l.keepSnapshotsLocked(above)
+	return err
+}
+
+// keepSnapshotsLocked does the same and lists those that stay, oldest first.
+func (l *Log) keepSnapshotsLocked(above int64) ([]int64, error) {
 	snaps, err := l.snapshots()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var kept []int64
 	for _, o := range snaps {
-		if o > above {
+		if o <= above {
+			kept = append(kept, o)
+		} else {
 			if err := l.dir.fs.Remove(l.segPath(o, extSnapshot)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
+				return nil, err
 			}
 		}
 	}
-	return nil
+	return kept, nil
 }
 
 // snapshots lists the offsets of the snapshot files, oldest first.
@@ -254,10 +263,7 @@ func (l *Log) snapshots() ([]int64, error) {
 // loadProducersLocked builds the producers' table as of offset end: the newest good snapshot not above trusted, then the batches
 // after it. Snapshots above trusted are removed: nothing says that they belong to the bytes that are there now.
 func (l *Log) loadProducersLocked(trusted, end int64) error {
-	if err := l.dropSnapshotsLocked(trusted); err != nil {
-		return err
-	}
-	snaps, err := l.snapshots()
+	snaps, err := l.keepSnapshotsLocked(trusted)
 	if err != nil {
 		return err
 	}
