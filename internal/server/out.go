@@ -25,6 +25,7 @@ type Out struct {
 	parts []part
 	cut   int // buf[cut:] has no part yet
 	mark  int // where the answer being encoded starts in buf
+	from  int // its first part
 	other int64
 	total int64 // bytes of all answers not written yet
 
@@ -106,8 +107,7 @@ const maxAnswer = 1<<31 - 1
 func (o *Out) answer(r *Reply) (body int64, err error) {
 	// An answer starts with a fresh part, so that a failed one can be taken back by cutting parts.
 	o.seal()
-	nparts := len(o.parts)
-	o.mark, o.other = len(o.buf), 0
+	o.from, o.mark, o.other = len(o.parts), len(o.buf), 0
 	o.buf = append(o.buf, 0, 0, 0, 0)
 	o.buf = binary.BigEndian.AppendUint32(o.buf, uint32(r.Correlation))
 	if r.Tags {
@@ -122,13 +122,18 @@ func (o *Out) answer(r *Reply) (body int64, err error) {
 		err = fmt.Errorf("encode answer: %d bytes do not fit a frame", size)
 	}
 	if err != nil {
-		o.dropParts(nparts)
-		o.buf, o.cut = o.buf[:o.mark], o.mark
+		o.undo()
 		return 0, err
 	}
 	binary.BigEndian.PutUint32(o.buf[o.mark:], uint32(size))
 	o.total += size + 4
 	return size - head, nil
+}
+
+// undo takes the answer being encoded back, after an error or a panic: half of one must never be sent.
+func (o *Out) undo() {
+	o.dropParts(o.from)
+	o.buf, o.cut, o.other = o.buf[:o.mark], o.mark, 0
 }
 
 func (o *Out) dropParts(from int) {
@@ -150,7 +155,7 @@ func (o *Out) reset() {
 	o.freeTmp()
 	clear(o.vec[:cap(o.vec)])
 	o.vec, o.work = o.vec[:0], nil
-	o.buf, o.cut, o.mark, o.other, o.total = o.buf[:0], 0, 0, 0, 0
+	o.buf, o.cut, o.mark, o.from, o.other, o.total = o.buf[:0], 0, 0, 0, 0, 0
 }
 
 func (o *Out) freeTmp() {

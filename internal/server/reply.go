@@ -126,6 +126,7 @@ func (c *Conn) emit(p *pending) error {
 func (c *Conn) encode(p *pending) (body int64, err error) {
 	defer func() {
 		if r := recover(); r != nil {
+			c.out.undo()
 			err = c.panicked(r)
 		}
 	}()
