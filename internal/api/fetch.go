@@ -36,6 +36,9 @@ type fetchRead struct {
 	r     partition.ReadResult
 }
 
+// fetchPartBytes is what one partition costs: twice its session entry, its read, its place in the long poll, its part of the answer.
+const fetchPartBytes = 896
+
 // fetchWork is one Fetch on its way.
 type fetchWork struct {
 	c        *Call
@@ -61,6 +64,9 @@ func serveFetch(c *Call) server.Reply {
 		return c.custom(server.Reply{Encode: w.encodeError})
 	}
 	w.ctx = ctx
+	if err := c.reserve(ctx.Len(), fetchPartBytes); err != nil {
+		return c.hangUp(err)
+	}
 	w.parts = ctx.Append(nil)
 	w.reads = make([]fetchRead, len(w.parts))
 	w.maxBytes = int(min(req.MaxBytes, config.FetchMaxBytes.Of(config.Layers{Static: c.Static})))

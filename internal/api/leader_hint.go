@@ -1,6 +1,8 @@
 package api
 
 import (
+	"fmt"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/milena-mq/milena/internal/meta"
@@ -51,4 +53,16 @@ func (c *Call) topicOf(name string, id [16]byte, byID bool) *meta.Topic {
 		return c.Image.TopicByID(id)
 	}
 	return c.Image.Topic(name)
+}
+
+// reserve charges the memory budget for what a request with n partitions holds beside its decoded form, each many bytes for one.
+// A partition is nine bytes on the wire: without this a frame within its limit could ask for fifty times its size.
+func (c *Call) reserve(n int, each int64) error {
+	if n < 128 {
+		return nil // the depth of the pipeline bounds these
+	}
+	if err := c.Frame.Charge(c.Conn.Context(), int64(n)*each); err != nil {
+		return fmt.Errorf("%s of %d partitions: %w", c.row.Name(), n, err)
+	}
+	return nil
 }

@@ -44,6 +44,9 @@ type produceItem struct {
 	bad       *batch.Invalid
 }
 
+// produceItemBytes is what one partition costs: the item, its place in the waiter and its part of the answer.
+const produceItemBytes = 320
+
 // produceWork is one Produce on its way: what was appended and what is still awaited.
 type produceWork struct {
 	c     *Call
@@ -58,6 +61,9 @@ func serveProduce(c *Call) server.Reply {
 	n := 0
 	for i := range req.Topics {
 		n += len(req.Topics[i].Partitions)
+	}
+	if err := c.reserve(n, produceItemBytes); err != nil {
+		return c.hangUp(err)
 	}
 	work := &produceWork{c: c, req: req, items: make([]produceItem, 0, n)}
 	if req.Acks < partition.AcksAll || req.Acks > partition.AcksLeader {
