@@ -110,6 +110,9 @@ func (f *Frame) Release() {
 // given back when its answer is written. It waits up to two seconds for them and then returns ErrBusy
 // or the end of the connection. Called from Serve only.
 func (f *Frame) Charge(ctx context.Context, n int64) error {
+	if f.charge+f.extra.Load()+n > f.srv.budget.total {
+		return ErrBusy // with what it holds already it could only wait for itself
+	}
 	ctx, cancel := context.WithTimeout(ctx, chargeWait)
 	defer cancel()
 	if err := f.srv.budget.acquire(ctx, n); err != nil {
