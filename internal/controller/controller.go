@@ -208,9 +208,7 @@ func (c *Controller) follow(tail <-chan coord.Batch) {
 		}
 		next, err := c.reload()
 		if err != nil {
-			if !errors.Is(err, coord.ErrClosed) {
-				c.fail(err)
-			}
+			c.fail(err) // says nothing when it is we who close
 			return
 		}
 		tail = next

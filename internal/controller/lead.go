@@ -60,6 +60,7 @@ func (c *Controller) do(ctx context.Context, plan func(*control.Cluster) (contro
 // lead takes the lead again and again, and serves while a term lasts.
 func (c *Controller) lead() {
 	defer c.wg.Done()
+	said := ""
 	for c.ctx.Err() == nil {
 		err := c.term()
 		var refused *control.Error
@@ -73,7 +74,10 @@ func (c *Controller) lead() {
 		if err == nil {
 			continue
 		}
-		c.log.Warn("not the controller", "error", err)
+		if err.Error() != said { // five times a second would bury everything else
+			said = err.Error()
+			c.log.Warn("not the controller", "error", err)
+		}
 		t := time.NewTimer(leadAgain)
 		select {
 		case <-t.C:

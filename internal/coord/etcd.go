@@ -43,6 +43,7 @@ const (
 	walSegment   = 16 << 20 // etcd's 64 MiB, twice, is 128 MB on disk for an empty broker
 	compactKeep  = 10_000   // revisions kept for tails that fall behind
 	memberName   = "milena"
+	reclaimAgain = time.Minute // between two attempts to make room
 
 	// A member that is alone has nobody to be polite to: it may campaign after one tick. With etcd's
 	// own 100/1000 ms the broker would spend most of its start waiting for its own vote.
@@ -67,8 +68,9 @@ type Etcd struct {
 
 	mu struct {
 		sync.Mutex
-		closed bool
-		term   *Term
+		closed    bool
+		term      *Term
+		reclaimed time.Time
 	}
 }
 
@@ -283,9 +285,9 @@ func (e *Etcd) Lead(ctx context.Context) (*Term, error) {
 		mod = g.Kvs[0].ModRevision
 	}
 	c := meta.PutController(meta.ControllerRecord{Epoch: was.Epoch + 1, Broker: e.id.NodeID, Incarnation: e.id.Incarnation})
-	r, err := e.cli.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", mod)).Then(clientv3.OpPut(key, string(c.Value))).Commit()
+	r, err := e.commit(ctx, clientv3.Compare(clientv3.ModRevision(key), "=", mod), clientv3.OpPut(key, string(c.Value)))
 	if err != nil {
-		return nil, fmt.Errorf("take the lead: %w", e.writeError(err))
+		return nil, fmt.Errorf("take the lead: %w", err)
 	}
 	if !r.Succeeded {
 		return nil, fmt.Errorf("take the lead: %w", ErrFenced)
@@ -362,15 +364,59 @@ func (e *Etcd) Append(ctx context.Context, t *Term, cs []meta.Change) (Revision,
 			ops[i] = clientv3.OpPut(prefix+c.Key, string(c.Value))
 		}
 	}
-	r, err := e.cli.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(prefix+meta.KeyController), "=", int64(t.Token))).Then(ops...).Commit()
+	r, err := e.commit(ctx, clientv3.Compare(clientv3.ModRevision(prefix+meta.KeyController), "=", int64(t.Token)), ops...)
 	if err != nil {
-		return 0, fmt.Errorf("append %d changes: %w", len(cs), e.writeError(err))
+		return 0, fmt.Errorf("append %d changes: %w", len(cs), err)
 	}
 	if !r.Succeeded {
 		t.End()
 		return 0, ErrFenced
 	}
 	return Revision(r.Header.Revision), nil
+}
+
+// commit writes under a condition. A store that is full of history is cleaned up once and asked again:
+// a write that was refused for want of space has surely not happened.
+func (e *Etcd) commit(ctx context.Context, when clientv3.Cmp, then ...clientv3.Op) (*clientv3.TxnResponse, error) {
+	r, err := e.cli.Txn(ctx).If(when).Then(then...).Commit()
+	if err == nil {
+		return r, nil
+	}
+	if err = e.writeError(err); !errors.Is(err, ErrFull) {
+		return nil, err
+	}
+	if rerr := e.reclaim(ctx); rerr != nil {
+		return nil, fmt.Errorf("%w; reclaim space: %w", err, rerr)
+	}
+	if r, err = e.cli.Txn(ctx).If(when).Then(then...).Commit(); err != nil {
+		return nil, e.writeError(err)
+	}
+	return r, nil
+}
+
+// reclaim throws old revisions away, gives their space back and lifts the alarm that refuses writes. It
+// stalls the store for as long as it copies what is left, so it happens once in reclaimAgain at most.
+func (e *Etcd) reclaim(ctx context.Context) error {
+	e.mu.Lock()
+	now := time.Now()
+	soon := now.Sub(e.mu.reclaimed) < reclaimAgain
+	if !soon {
+		e.mu.reclaimed = now
+	}
+	e.mu.Unlock()
+	if soon {
+		return nil
+	}
+	e.log.log.Warn("coordination store is full: throwing old revisions away")
+	rev := e.srv.KV().Rev()
+	if _, err := e.cli.Compact(ctx, rev, clientv3.WithCompactPhysical()); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
+		return err
+	}
+	if err := e.srv.Defragment(); err != nil {
+		return err
+	}
+	_, err := e.cli.AlarmDisarm(ctx, &clientv3.AlarmMember{})
+	return err
 }
 
 // writeError sorts what etcd says of a write. Anything that is not surely a refusal is unknown: the
