@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/milena-mq/milena/internal/vfs"
@@ -74,10 +75,10 @@ func (w *syncSet) release() {
 func (w *syncSet) sync(d *Dir) error {
 	if w.newborn {
 		f, err := d.fs.OpenFile(filepath.Join(w.path, filePartition), vfs.ReadWrite, filePerm)
-		if err != nil {
-			return err
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
 		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // a folder older than topic ids has none
 			return err
 		}
 	}

@@ -189,12 +189,18 @@ func (l *Log) recoverLocked(now int64) error {
 		return err
 	}
 	start := l.start.Load()
+	if err := l.dropRootlessLocked(start); err != nil {
+		return err
+	}
 	if len(l.mu.segs) == 0 {
 		if l.mu.mark > start {
 			return corrupt("no segment, but records up to %d were durable", l.mu.mark)
 		}
 		return l.beginEmptyLocked(start, now)
 	}
+	// Without a recovery point nothing says that this log was ever synced: a kill before its first flush leaves records in
+	// the page cache and a folder that a power cut takes away with all that is acknowledged from now on.
+	l.mu.newborn = l.mu.mark == 0
 	first := l.mu.segs[0].base
 	start = max(start, first)
 	l.start.Store(start)
@@ -241,6 +247,18 @@ func (l *Log) settleEpochsLocked() error {
 		}
 	}
 	return nil
+}
+
+// dropRootlessLocked removes the segments of a log whose first ones are missing and were never durable: in a crash names may be
+// lost in any order, and a log that began with what is left would have a start that nobody asked for.
+func (l *Log) dropRootlessLocked(start int64) error {
+	if len(l.mu.segs) == 0 || l.mu.segs[0].base <= max(start, l.mu.mark) {
+		return nil
+	}
+	if l.mu.mark > start {
+		return corrupt("the first segment begins at %d, but records from %d to %d were durable", l.mu.segs[0].base, start, l.mu.mark)
+	}
+	return l.dropLocked(0)
 }
 
 // beginEmptyLocked starts a log without any record. At offset 0 no file is made before the first append.

@@ -153,11 +153,11 @@ func (l *Log) usableLocked() error {
 	return l.dir.Offline()
 }
 
-// failLocked sorts a failed write: a full disk refuses the operation and may be tried again, everything
+// fail sorts a failed write: a full disk refuses the operation and may be tried again, everything
 // else takes the directory offline for ever, because what is on disk is then unknown.
 func (d *Dir) fail(op string, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, ErrOffline) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrReserve) {
+		return err
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		d.full.Store(true)
@@ -254,8 +254,9 @@ func (l *Log) appendLocked(raw []byte, h batch.Batch, now int64) error {
 		if err == nil {
 			err = fmt.Errorf("wrote %d of %d bytes", n, len(raw))
 		}
-		// s.size is unchanged: on a full disk the torn bytes are overwritten by the next append, and
-		// after a crash their checksum fails.
+		// s.size is unchanged: on a full disk the torn bytes are overwritten by the next append or cut off by
+		// the roll, and after a crash their checksum fails.
+		s.torn = true
 		return l.dir.fail("append to "+l.tp.String(), err)
 	}
 	s.size += size
@@ -370,10 +371,13 @@ func (l *Log) rollLocked(base, now int64) error {
 	if err := writeFile(l.dir.fs, l.segPath(base, extSnapshot), l.mu.producers.Snapshot(nil), false); err != nil {
 		return l.dir.fail(op, err)
 	}
-	if l.mu.cfg.Preallocate && s.f != nil {
-		if err := s.f.Truncate(s.size); err != nil { // gives the reserved blocks back
+	if (l.mu.cfg.Preallocate || s.torn) && s.f != nil {
+		// Gives the reserved blocks back, and takes away what a full disk left of a batch: at the end of a closed
+		// segment recovery would take it for the end of the log, and drop the segments after it.
+		if err := s.f.Truncate(s.size); err != nil {
 			return l.dir.fail(op, err)
 		}
+		s.dirty, s.torn = s.dirty || s.torn, false // the cut is synced before anything in the next segment is acknowledged
 	}
 	n := newSegment(base, now)
 	n.lazy, n.known, n.checked = true, true, true

@@ -226,16 +226,15 @@ func (d *Dir) writeMarks() error {
 	})
 }
 
-// writeStarts writes the log starts that lie inside a log: a start at the first segment's base needs no line.
+// writeStarts writes the log starts above 0. A start at the first segment's base keeps its line: the renames that took
+// the segments before it away may not be on disk, and after a power cut only the line says that they are gone.
 func (d *Dir) writeStarts() error {
 	if !d.startsDirty.Swap(false) {
 		return nil
 	}
 	return d.writeOffsets(fileLogStart, func(l *Log) (int64, bool) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
 		s := l.start.Load()
-		return s, s > l.mu.segs[0].base
+		return s, s > 0
 	})
 }
 

@@ -23,6 +23,7 @@ type segment struct {
 	written    int64 // where write-back was last started
 	dirty      bool  // the .log has bytes that were not synced
 	counted    bool  // f counts against the directory's limit of open closed segments
+	torn       bool  // the file may be longer than size: a write was refused halfway
 	lazy       bool  // the .log does not exist yet: it is made by the first append
 	known      bool  // timestamps have been read (closed segments are read when first needed)
 	checked    bool  // the indexes have passed the sanity check

@@ -82,6 +82,16 @@ func (l *Log) truncateLocked(to int64) error {
 	if err := l.lowerMarkLocked(to); err != nil {
 		return err
 	}
+	if err := l.cutAtLocked(i, f, to, pos); err != nil {
+		// Files and memory may disagree from here on, even if it was only a full disk.
+		return l.dir.goOffline("truncate "+l.tp.String(), err)
+	}
+	return nil
+}
+
+// cutAtLocked cuts segment i at position pos, which is where offset to begins, and takes everything after it away.
+func (l *Log) cutAtLocked(i int, f *file, to, pos int64) error {
+	s := l.mu.segs[i]
 	// Newest first, each made durable before the next: a crash in between must not leave a hole.
 	if err := l.dropLocked(i + 1); err != nil {
 		return err
@@ -182,21 +192,21 @@ func (l *Log) truncateFullyLocked(start int64) error {
 	}
 	l.mu.epochs, l.mu.epochsDirty = nil, true
 	l.mu.producers.Reset()
-	if err := l.restartLocked(start); err != nil {
-		return err
+	if err := errors.Join(l.restartLocked(start), l.writeEpochsLocked()); err != nil {
+		return l.dir.goOffline("truncate "+l.tp.String(), err)
 	}
 	l.flushed.Store(start)
 	l.hw.Store(start)
 	l.dir.hwDirty.Store(true)
-	if err := l.writeEpochsLocked(); err != nil {
-		return err
-	}
-	return l.dir.fs.SyncDir(l.mu.path)
+	return nil
 }
 
 // rebaseLocked lets an empty log begin at base, below its log start (see followsLocked).
 func (l *Log) rebaseLocked(base int64) error {
-	return l.dir.fail("restart "+l.tp.String(), l.restartLocked(base))
+	if err := l.restartLocked(base); err != nil {
+		return l.dir.goOffline("restart "+l.tp.String(), err)
+	}
+	return nil
 }
 
 // restartLocked removes every segment and begins a new one at base.
