@@ -319,6 +319,29 @@ func (s *Set) tell(p *Partition) {
 	}
 }
 
+// tellLost tells the subscribers of the partitions whose disk failed. It is not done where the failure is
+// noticed: that is under the lock of a partition, or on a flusher that others wait for.
+func (s *Set) tellLost() {
+	s.apply.Lock()
+	defer s.apply.Unlock()
+	if !s.lost.Swap(false) {
+		return
+	}
+	for topic := range s.apply.subs {
+		s.mu.RLock()
+		t := s.mu.byName[topic]
+		s.mu.RUnlock()
+		if t == nil {
+			continue
+		}
+		for _, p := range t.parts { // parts change under apply only
+			if p != nil && p.dir.failed.Load() {
+				s.tell(p)
+			}
+		}
+	}
+}
+
 // remove deletes a topic's replicas.
 func (s *Set) remove(id meta.UUID) {
 	s.mu.Lock()

@@ -94,8 +94,13 @@ func TestOneRoundCoversWhatCameBefore(t *testing.T) {
 
 // TestFailedSyncIsNeverAcknowledged: the directory goes offline, its waiters hear KAFKA_STORAGE_ERROR, the other directory goes on.
 func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
-	w := newWorld(t, memfs.New(), 2).start().run()
+	w := newWorld(t, memfs.New(), 2).start()
+	told := make(chan LeadershipChange, 10)
+	w.set.OnLeadership("t", func(c LeadershipChange) { told <- c })
+	w.run()
 	w.apply(newTopic("t", 1, 2)...)
+	<-told
+	<-told
 	bad, good := w.get("t", 0), w.get("t", 1)
 	if bad.dir == good.dir {
 		t.Fatal("both partitions in one directory")
@@ -117,6 +122,10 @@ func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
 	}
 	if _, err := bad.Read(ReadRequest{Epoch: -1, LastEpoch: -1, Replica: Consumer, MaxBytes: 100}); !errors.Is(err, kerr.KafkaStorageError) {
 		t.Errorf("read from a dead disk: %v", err)
+	}
+	w.set.tellLost() // or the housekeeper was quicker
+	if c := <-told; c.Partition != bad || c.Leads {
+		t.Errorf("subscriber told %+v", c)
 	}
 	w.produce(good, "still here")
 	// A topic created now goes to the disk that works.

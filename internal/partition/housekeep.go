@@ -58,6 +58,7 @@ func (s *Set) housekeeper() {
 		}
 		l := *s.broker.Load()
 		now := s.now()
+		s.tellLost()
 		if now-last.flush >= second && s.timed.Load() > 0 {
 			last.flush = now
 			s.flushDue(now)

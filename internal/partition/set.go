@@ -49,6 +49,7 @@ type Set struct {
 	}
 	broker  atomic.Pointer[config.Layers] // the broker's own keys, as of the latest image
 	timed   atomic.Int64                  // topics that are flushed by time
+	lost    atomic.Bool                   // a directory failed and the coordinators on it have not been told
 	missing atomic.Int64                  // replicas that could not be created
 
 	stop chan struct{}
@@ -87,7 +88,7 @@ type loadedLog struct {
 type LeadershipChange struct {
 	Partition *Partition
 	Epoch     int32
-	Leads     bool // false: another broker leads, or the topic was deleted
+	Leads     bool // false: another broker leads, the topic was deleted, or the disk failed
 }
 
 // NewSet makes a set without partitions. Call Load, Apply with the first image, then Start.
@@ -108,9 +109,9 @@ func NewSet(o Options) *Set {
 
 func (s *Set) now() int64 { return s.o.Clock().UnixMilli() }
 
-// OnLeadership subscribes to the partitions of one topic. fn runs on the goroutine of Apply, in the
-// order of the image's revisions, after the change has happened; it must not block. Subscribe before
-// the first Apply.
+// OnLeadership subscribes to the partitions of one topic. fn runs one call at a time, on the goroutine of
+// Apply in the order of the image's revisions, after the change has happened, or on the housekeeper's when a disk has
+// failed; it must not block. Subscribe before the first Apply.
 func (s *Set) OnLeadership(topic string, fn func(LeadershipChange)) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
@@ -227,6 +228,7 @@ func (s *Set) dirFailed(d *dir, err error) {
 			p.fail(kerr.KafkaStorageError)
 		}
 	}
+	s.lost.Store(true)
 	left := 0
 	for _, o := range s.dirs {
 		if !o.failed.Load() {
