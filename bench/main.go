@@ -97,8 +97,17 @@ func createTopic(b *broker, name string, parts int) {
 	defer c.Close()
 	t, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	_, err := kadm.NewClient(c).CreateTopic(t, int32(parts), 1, nil, name)
+	adm := kadm.NewClient(c)
+	_, err := adm.CreateTopic(t, int32(parts), 1, nil, name)
 	try(err)
+	for { // Apache Kafka answers before its partitions lead
+		l, err := adm.ListEndOffsets(t, name)
+		if err == nil && l.Error() == nil && len(l[name]) == parts {
+			return
+		}
+		try(t.Err())
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // start: ten times an empty directory to the first answered ApiVersions, then memory when idle.

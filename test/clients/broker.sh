@@ -1,5 +1,6 @@
 # Sourced by test/clients/run and test/realinput/run: starts the broker under test and stops it by its process id.
 # BROKER=milena (default), kafka (the real one, to see that a test is right), or HOST:PORT of one that runs.
+# MILENA=PATH runs another build of it, for example one with the race detector.
 # After start_broker: $bootstrap, $broker_pid (empty for HOST:PORT), $work (a temporary directory).
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$(mktemp -d)
@@ -21,7 +22,7 @@ launch_broker() {
 	milena)
 		printf '%s\n' "listeners=PLAINTEXT://127.0.0.1:$port" "advertised.listeners=PLAINTEXT://127.0.0.1:$port" \
 			"log.dirs=$work/data" group.initial.rebalance.delay.ms=300 >"$work/server.properties"
-		"$root/bin/milena" serve --config "$work/server.properties" >>"$work/broker.log" 2>&1 &
+		"${MILENA:-$root/bin/milena}" serve --config "$work/server.properties" >>"$work/broker.log" 2>&1 &
 		;;
 	esac
 	broker_pid=$!

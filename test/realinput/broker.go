@@ -49,7 +49,11 @@ func (b *broker) start(limit time.Duration) error {
 		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 			return err
 		}
-		b.cmd = exec.Command(filepath.Join(b.root, "bin/milena"), "serve", "--config", conf)
+		bin := filepath.Join(b.root, "bin/milena")
+		if p := os.Getenv("MILENA"); p != "" { // another build, for example one with the race detector
+			bin = p
+		}
+		b.cmd = exec.Command(bin, "serve", "--config", conf)
 	default:
 		return fmt.Errorf("unknown broker %q: milena or kafka", b.kind)
 	}
