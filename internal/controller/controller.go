@@ -242,10 +242,10 @@ func wireError(err error) *control.Error {
 	case errors.As(err, &code):
 	case errors.Is(err, coord.ErrFenced):
 		code = kerr.NotController
-	case errors.Is(err, coord.ErrUnknown), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		code = kerr.RequestTimedOut
 	case errors.Is(err, coord.ErrFull):
 		code = kerr.PolicyViolation
+	case errors.Is(err, coord.ErrUnknown), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		code = kerr.RequestTimedOut
 	case errors.Is(err, coord.ErrClosed):
 		code = kerr.BrokerNotAvailable
 	default:

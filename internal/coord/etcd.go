@@ -62,6 +62,7 @@ type Etcd struct {
 	log    *zapSlog
 	lock   io.Closer
 	id     Identity
+	quota  int64
 	ctx    context.Context // ends when the store closes
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -88,7 +89,10 @@ func OpenEtcd(o EtcdOptions) (*Etcd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open coordination store %s: %w", o.Dir, err)
 	}
-	e := &Etcd{lock: lock, id: o.Identity, log: newZapSlog(o.Log)}
+	if o.QuotaBytes == 0 {
+		o.QuotaBytes = defaultQuota
+	}
+	e := &Etcd{lock: lock, id: o.Identity, quota: o.QuotaBytes, log: newZapSlog(o.Log)}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	if e.srv, err = e.boot(o); err != nil {
 		e.cancel()
@@ -126,10 +130,6 @@ func (e *Etcd) boot(o EtcdOptions) (*etcdserver.EtcdServer, error) {
 }
 
 func (e *Etcd) serverConfig(o EtcdOptions) (config.ServerConfig, error) {
-	quota := o.QuotaBytes
-	if quota == 0 {
-		quota = defaultQuota
-	}
 	peer := types.URLs{url.URL{Scheme: "http", Host: "localhost:2380"}} // a name, not an address: nobody listens there
 	lg := e.log.logger()
 	return config.ServerConfig{
@@ -154,7 +154,7 @@ func (e *Etcd) serverConfig(o EtcdOptions) (config.ServerConfig, error) {
 		BackendBatchInterval:    100 * time.Millisecond,
 		BackendBatchLimit:       10_000,
 		BackendFreelistType:     "map",
-		QuotaBackendBytes:       quota,
+		QuotaBackendBytes:       o.QuotaBytes,
 		AutoCompactionMode:      "revision",
 		AutoCompactionRetention: compactKeep,
 		CompactionBatchLimit:    1000,
@@ -375,48 +375,55 @@ func (e *Etcd) Append(ctx context.Context, t *Term, cs []meta.Change) (Revision,
 	return Revision(r.Header.Revision), nil
 }
 
-// commit writes under a condition. A store that is full of history is cleaned up once and asked again:
-// a write that was refused for want of space has surely not happened.
+// commit writes under a condition. A store that is full of history is cleaned up and asked again, which
+// is safe even where the first attempt was written after all: the same puts under the same condition.
 func (e *Etcd) commit(ctx context.Context, when clientv3.Cmp, then ...clientv3.Op) (*clientv3.TxnResponse, error) {
-	r, err := e.cli.Txn(ctx).If(when).Then(then...).Commit()
-	if err == nil {
-		return r, nil
+	for attempt := 0; ; attempt++ {
+		r, err := e.cli.Txn(ctx).If(when).Then(then...).Commit()
+		if err == nil {
+			return r, nil
+		}
+		if err = e.writeError(err); !errors.Is(err, ErrFull) || attempt == 2 {
+			return nil, err
+		}
+		if room, rerr := e.reclaim(ctx); rerr != nil {
+			return nil, fmt.Errorf("%w; reclaim space: %w", err, rerr)
+		} else if !room {
+			return nil, err
+		}
 	}
-	if err = e.writeError(err); !errors.Is(err, ErrFull) {
-		return nil, err
-	}
-	if rerr := e.reclaim(ctx); rerr != nil {
-		return nil, fmt.Errorf("%w; reclaim space: %w", err, rerr)
-	}
-	if r, err = e.cli.Txn(ctx).If(when).Then(then...).Commit(); err != nil {
-		return nil, e.writeError(err)
-	}
-	return r, nil
 }
 
-// reclaim throws old revisions away, gives their space back and lifts the alarm that refuses writes. It
-// stalls the store for as long as it copies what is left, so it happens once in reclaimAgain at most.
-func (e *Etcd) reclaim(ctx context.Context) error {
-	e.mu.Lock()
-	now := time.Now()
-	soon := now.Sub(e.mu.reclaimed) < reclaimAgain
-	if !soon {
-		e.mu.reclaimed = now
+// reclaim throws old revisions away, gives their space back and lifts the alarm that refuses writes; it
+// says whether there is room now. Giving space back stalls the store while it copies what is left, so
+// that happens once in reclaimAgain at most. The alarm is lifted more often: etcd raises it from two
+// places, and the second may come after the first was dealt with.
+func (e *Etcd) reclaim(ctx context.Context) (room bool, err error) {
+	full := func() bool { return e.srv.Backend().Size() > e.quota/4*3 }
+	if full() {
+		e.mu.Lock()
+		now := time.Now()
+		soon := now.Sub(e.mu.reclaimed) < reclaimAgain
+		if !soon {
+			e.mu.reclaimed = now
+		}
+		e.mu.Unlock()
+		if soon {
+			return false, nil
+		}
+		e.log.log.Warn("coordination store is full: throwing old revisions away")
+		if _, err := e.cli.Compact(ctx, e.srv.KV().Rev(), clientv3.WithCompactPhysical()); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
+			return false, err
+		}
+		if err := e.srv.Defragment(); err != nil {
+			return false, err
+		}
 	}
-	e.mu.Unlock()
-	if soon {
-		return nil
+	if full() {
+		return false, nil
 	}
-	e.log.log.Warn("coordination store is full: throwing old revisions away")
-	rev := e.srv.KV().Rev()
-	if _, err := e.cli.Compact(ctx, rev, clientv3.WithCompactPhysical()); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
-		return err
-	}
-	if err := e.srv.Defragment(); err != nil {
-		return err
-	}
-	_, err := e.cli.AlarmDisarm(ctx, &clientv3.AlarmMember{})
-	return err
+	_, err = e.cli.AlarmDisarm(ctx, &clientv3.AlarmMember{})
+	return err == nil, err
 }
 
 // writeError sorts what etcd says of a write. Anything that is not surely a refusal is unknown: the
@@ -424,7 +431,8 @@ func (e *Etcd) reclaim(ctx context.Context) error {
 func (e *Etcd) writeError(err error) error {
 	switch {
 	case errors.Is(err, rpctypes.ErrNoSpace) || errors.Is(rpctypes.Error(err), rpctypes.ErrNoSpace):
-		return ErrFull
+		// etcd says so also after it has written: where it notices while applying.
+		return fmt.Errorf("%w; %w", ErrFull, ErrUnknown)
 	case errors.Is(rpctypes.Error(err), rpctypes.ErrRequestTooLarge), errors.Is(rpctypes.Error(err), rpctypes.ErrTooManyOps):
 		return ErrTooLarge
 	case errors.Is(rpctypes.Error(err), rpctypes.ErrDuplicateKey):

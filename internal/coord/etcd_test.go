@@ -115,19 +115,19 @@ func TestDamagedDirectoryIsAnErrorNotACrash(t *testing.T) {
 func TestAFullStoreMakesRoomAndSaysWhenItCannot(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
-	s := open(t, t.TempDir(), func(o *coord.EtcdOptions) { o.QuotaBytes = 8 << 20 })
+	s := open(t, t.TempDir(), func(o *coord.EtcdOptions) { o.QuotaBytes = 24 << 20 })
 	defer s.Close()
 	term, err := s.Lead(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range 12 { // 12 MiB of history, 1 MiB alive
-		if _, err = s.Append(ctx, term, []meta.Change{{Key: "k", Value: make([]byte, 1<<20)}}); err != nil {
+	for i := range 120 { // 30 MiB of history, a quarter of one alive
+		if _, err = s.Append(ctx, term, []meta.Change{{Key: "k", Value: make([]byte, 1<<18)}}); err != nil {
 			t.Fatalf("append %d: %v", i, err)
 		}
 	}
-	for i := range 64 {
-		if _, err = s.Append(ctx, term, []meta.Change{{Key: fmt.Sprintf("k%d", i), Value: make([]byte, 1<<20)}}); err != nil {
+	for i := range 400 {
+		if _, err = s.Append(ctx, term, []meta.Change{{Key: fmt.Sprintf("k%d", i), Value: make([]byte, 1<<18)}}); err != nil {
 			break
 		}
 	}
@@ -137,7 +137,7 @@ func TestAFullStoreMakesRoomAndSaysWhenItCannot(t *testing.T) {
 	if term.Ended() {
 		t.Error("a full store ended the term: nobody has taken over")
 	}
-	if snap, _, err := s.Load(ctx); err != nil || len(snap.Changes) < 5 {
+	if snap, _, err := s.Load(ctx); err != nil || len(snap.Changes) < 10 {
 		t.Errorf("a full store cannot be read: %d keys, %v", len(snap.Changes), err)
 	}
 }

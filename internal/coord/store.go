@@ -39,7 +39,8 @@ type Store interface {
 	Close() error
 }
 
-// The errors of a Store. Every other error means that nothing was written.
+// The errors of a Store. Unless ErrUnknown is in its chain, an error of Append means that nothing was
+// written. ErrFull may come with ErrUnknown.
 var (
 	ErrFenced   = errors.New("coordination store: another controller has taken over")
 	ErrUnknown  = errors.New("coordination store: no answer in time, the write may or may not have happened")
