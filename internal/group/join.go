@@ -160,7 +160,7 @@ func (m *Machine) rejoin(t Token, ev Join, g *grp, ps []protocol) {
 }
 
 func (m *Machine) updateMember(t Token, req *kmsg.JoinGroupRequest, g *grp, mb *member, ps []protocol) {
-	mb.protocols = ps
+	g.speak(mb, ps)
 	mb.rebalanceMs, mb.sessionMs = rebalanceMs(req), req.SessionTimeoutMillis
 	m.parkJoin(t, req, g, mb)
 }
@@ -293,10 +293,13 @@ func rebalanceMs(req *kmsg.JoinGroupRequest) int32 {
 // copyProtocols takes the protocols out of the request's buffer, the first of each name.
 func copyProtocols(ps []kmsg.JoinGroupRequestProtocol) []protocol {
 	out := make([]protocol, 0, len(ps))
+	seen := make(map[string]struct{}, len(ps))
 	for i := range ps {
-		if !slices.ContainsFunc(out, func(p protocol) bool { return p.name == ps[i].Name }) {
-			out = append(out, protocol{name: strings.Clone(ps[i].Name), metadata: bytes.Clone(ps[i].Metadata)})
+		if _, twice := seen[ps[i].Name]; twice {
+			continue
 		}
+		seen[ps[i].Name] = struct{}{}
+		out = append(out, protocol{name: strings.Clone(ps[i].Name), metadata: bytes.Clone(ps[i].Metadata)})
 	}
 	return out
 }

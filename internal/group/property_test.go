@@ -348,3 +348,20 @@ func (h *history) compare() {
 		h.fail("replay differs\nlive:\n%s\nreplayed:\n%s", live, again)
 	}
 }
+
+// TestManyProtocols: a member with very many protocols costs time in proportion, not to their square.
+func TestManyProtocols(t *testing.T) {
+	p := newPlayer(DefaultConfig())
+	r := kmsg.NewPtrJoinGroupRequest()
+	r.Version, r.Group, r.SessionTimeoutMillis, r.RebalanceTimeoutMillis, r.ProtocolType = 3, "g", 45000, 300000, "consumer"
+	for i := range 20_000 {
+		r.Protocols = append(r.Protocols, kmsg.JoinGroupRequestProtocol{Name: fmt.Sprint(i)})
+	}
+	for i := range 3 {
+		p.m.Step(p.now, In{Token: 1, Event: Join{Request: r, ClientID: "c", NewID: fmt.Sprint(i)}})
+	}
+	p.advance(9 * time.Second)
+	if g := p.m.groups["g"]; g.generation != 1 || len(g.order) != 3 || g.protocol != "0" || len(g.speakers) != 20_000 {
+		t.Fatalf("generation %d, %d members, protocol %q", g.generation, len(g.order), g.protocol)
+	}
+}

@@ -197,6 +197,7 @@ func (m *Machine) removeMember(g *grp, id string) {
 	m.unparkSync(mb, syncRefusal(mb.syncReq, kerr.UnknownMemberID))
 	m.synced(g, mb)
 	m.timers.clear(&mb.session)
+	g.speak(mb, nil)
 	delete(g.members, id)
 	g.order = slices.DeleteFunc(g.order, func(o *member) bool { return o == mb })
 	if mb.static {

@@ -46,6 +46,7 @@ type grp struct {
 	members  map[string]*member
 	order    []*member         // in order of arrival: the first leads
 	static   map[string]string // instance id to member id
+	speakers map[string]int    // members that speak a protocol, by its name
 	pending  map[string]*pendingMember
 	joining  int // members whose join is parked
 	unsynced int // members of this generation that have not sent sync
@@ -123,13 +124,20 @@ func (g *grp) supports(protocolType string, ps []protocol) bool {
 }
 
 // common says whether every member speaks the protocol.
-func (g *grp) common(name string) bool {
-	for _, mb := range g.order {
-		if _, ok := mb.metadata(name); !ok {
-			return false
+func (g *grp) common(name string) bool { return g.speakers[name] == len(g.order) }
+
+// speak replaces what a member speaks. It is counted rather than looked up: a hostile member can bring a
+// hundred thousand protocols.
+func (g *grp) speak(mb *member, ps []protocol) {
+	for _, p := range mb.protocols {
+		if g.speakers[p.name]--; g.speakers[p.name] == 0 {
+			delete(g.speakers, p.name)
 		}
 	}
-	return true
+	mb.protocols = ps
+	for _, p := range ps {
+		g.speakers[p.name]++
+	}
 }
 
 // vote picks the protocol: each member votes for its first choice among the common ones. A tie goes to
@@ -157,13 +165,16 @@ func (g *grp) vote() string {
 
 func (g *grp) add(mb *member) {
 	if g.members == nil {
-		g.members = map[string]*member{}
+		g.members, g.speakers = map[string]*member{}, map[string]int{}
 	}
 	if g.leader == "" {
 		g.leader = mb.id
 	}
 	g.members[mb.id] = mb
 	g.order = append(g.order, mb)
+	ps := mb.protocols
+	mb.protocols = nil
+	g.speak(mb, ps)
 	if mb.static {
 		if g.static == nil {
 			g.static = map[string]string{}
