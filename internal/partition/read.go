@@ -51,7 +51,8 @@ func (p *Partition) Read(r ReadRequest) (ReadResult, error) {
 	}
 	var due []wait
 	if r.Replica >= 0 {
-		if !assigned(p.mu.leader.Assignment().Replicas, r.Replica) {
+		// The leader does not fetch from itself: its own id comes from a client, which would be shown what is not durable.
+		if r.Replica == p.set.o.NodeID || !assigned(p.mu.leader.Assignment().Replicas, r.Replica) {
 			p.mu.Unlock()
 			if r.Epoch >= 0 {
 				return ReadResult{}, kerr.UnknownLeaderEpoch // it knows an assignment that is still to come here
