@@ -3,8 +3,19 @@ package broker
 import (
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"time"
 )
+
+// program is how this process was called, so that the lines below can be copied: "go run" leaves a
+// program in a build folder that is gone afterwards.
+func program() string {
+	if strings.Contains(os.Args[0], "go-build") {
+		return "go run ./cmd/milena"
+	}
+	return os.Args[0]
+}
 
 // Hints prints what a newcomer can do next. It goes to standard output; the log goes to standard error.
 func (b *Broker) Hints(w io.Writer) {
@@ -24,11 +35,11 @@ func (b *Broker) Hints(w io.Writer) {
 	fmt.Fprintf(w, `
 Try, in another terminal:
 
-  milena topic create letters --partitions 3%[1]s
-  echo "1920:Dear Frau Milena" | milena produce letters%[1]s
-  milena consume letters --from earliest%[1]s
+  %[3]s topic create letters --partitions 3%[1]s
+  echo "1920:Dear Frau Milena" | %[3]s produce letters%[1]s
+  %[3]s consume letters --from earliest%[1]s
   kcat -b %[2]s -L
 
 Every acknowledged record is on disk. Stop with Ctrl-C.
-`, boot, addr)
+`, boot, addr, program())
 }
