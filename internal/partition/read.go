@@ -240,17 +240,17 @@ func (p *Partition) EpochEnd(current, asked int32) (epoch int32, end int64, err 
 
 // DeleteRecords raises the log start to offset, -1 for the high watermark, and returns the low
 // watermark: the smallest log start of the live replicas, which on one broker is its own. Errors:
-// OFFSET_OUT_OF_RANGE above the high watermark, POLICY_VIOLATION when the topic does not delete
+// OFFSET_OUT_OF_RANGE above the high watermark, POLICY_VIOLATION when the topic is compacted only
 // (kafka.md 3.10). The new start is durable after Set.SyncStarts.
 func (p *Partition) DeleteRecords(offset, nowMs int64) (low int64, err error) {
-	if !p.topic.cfg.Load().Log.Delete {
-		return -1, kerr.PolicyViolation
-	}
 	p.mu.Lock()
 	err = p.leadsLocked(-1)
 	p.mu.Unlock()
 	if err != nil {
 		return -1, err
+	}
+	if c := p.topic.cfg.Load().Log; c.Compact && !c.Delete {
+		return -1, kerr.PolicyViolation // an empty cleanup.policy, which neither compacts nor deletes, does not refuse
 	}
 	hw := p.hw.Load()
 	if offset == -1 {
