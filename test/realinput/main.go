@@ -336,9 +336,7 @@ func (j *job) verify() error {
 	}
 	lost := 0
 	for p, n := range want {
-		if got.last[p] < n {
-			lost += n - got.last[p]
-		}
+		lost += n - got.seen[p].count
 	}
 	acked := j.acked[0].Load() + j.acked[1].Load()
 	j.say(acked == int64(j.src.lines), "acknowledged", "%d of %d lines, %d by franz-go and %d by confluent-kafka at once", acked, j.src.lines, j.acked[0].Load(), j.acked[1].Load())
@@ -384,12 +382,21 @@ func (j *job) groupChecks(ends map[int32]int64) {
 // back is what the third reader found.
 type back struct {
 	sum  *sum
-	last map[string]int
+	seen map[string]*lines
 }
 
-// readBack reads all partitions to their ends. A line number that does not follow the one before it is a repeat or out of order.
+// lines remembers which lines of one path were read, and the highest.
+type lines struct {
+	have        []bool
+	count, last int
+}
+
+// readBack reads all partitions to their ends. A line read again is a repeat; one below a line read before it is out of order.
 func readBack(addr string, want map[string]int) (b back, ends map[int32]int64, twice, disorder int, err error) {
-	b = back{sum: newSum(), last: map[string]int{}}
+	b = back{sum: newSum(), seen: map[string]*lines{}}
+	for p, n := range want {
+		b.seen[p] = &lines{have: make([]bool, n+1)}
+	}
 	ends = map[int32]int64{}
 	c, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(200*time.Millisecond))
 	if err != nil {
@@ -420,15 +427,18 @@ func readBack(addr string, want map[string]int) (b back, ends map[int32]int64, t
 			if !known {
 				home[path] = r.Partition
 			}
-			switch {
-			case n < 1 || n > want[path] || known && p != r.Partition:
-				disorder++
-			case n <= b.last[path]:
+			switch l := b.seen[path]; {
+			case l == nil || n < 1 || n > want[path] || known && p != r.Partition:
+				disorder++ // not a line of the source, or a key on two partitions
+			case l.have[n]:
 				twice++
-			case n > b.last[path]+1:
-				disorder++
+			default:
+				l.have[n], l.count = true, l.count+1
+				if n < l.last {
+					disorder++
+				}
+				l.last = max(l.last, n)
 			}
-			b.last[path] = max(b.last[path], n)
 			b.sum.add(path, r.Value)
 		})
 	}
