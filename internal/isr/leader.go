@@ -2,6 +2,7 @@ package isr
 
 import (
 	"slices"
+	"time"
 
 	"github.com/milena-mq/milena/internal/det"
 )
@@ -14,6 +15,18 @@ type Assignment struct {
 	LeaderEpoch    int32
 	PartitionEpoch int32
 	MinISR         int32 // min.insync.replicas as configured, at least 1
+	// Lag is replica.lag.time.max.ms. 0: the leader proposes no change of the set.
+	Lag time.Duration
+	// Brokers says what the image knows of the brokers that hold replicas. A replica that is not listed
+	// may not join the set.
+	Brokers []Broker
+}
+
+// Broker is a replica's broker as the image shows it.
+type Broker struct {
+	ID     int32
+	Epoch  int64 // of its registration (KIP-903)
+	Active bool  // neither fenced nor in controlled shutdown
 }
 
 // Kind says what an input is about.
@@ -30,6 +43,10 @@ const (
 	Fetched
 	// Assigned: the image has a new record for the partition, or min.insync.replicas changed.
 	Assigned
+	// Tick says only that time has passed. It is due at Wake, and once right after NewLeader.
+	Tick
+	// Answered: the controller's answer to proposal Seq is Answer; To is the new state when it is Committed.
+	Answered
 )
 
 // In is one input. Fields that the kind does not name are zero.
@@ -37,24 +54,35 @@ type In struct {
 	Kind    Kind
 	Offset  int64 // Appended, Flushed, Fetched
 	Replica int32 // Fetched
-	To      Assignment
+	// BrokerEpoch of the follower's incarnation (Fetched); -1: it did not say, and is not compared.
+	BrokerEpoch int64
+	To          Assignment // Assigned, Answered with Committed
+	Seq         int64      // Answered
+	Answer      Answer     // Answered
 }
 
 // Out is what came of an input.
 type Out struct {
 	HW     int64 // the high watermark after the input
 	Raised bool  // it is higher than before
+	// Propose is a change of the in-sync set to be sent to the controller; nil: none. It stays the only
+	// one until it is Answered or the image has moved.
+	Propose *Proposal
 }
 
 // follower is what the leader knows about another replica.
 type follower struct {
 	id     int32
 	end    int64 // everything below is on its disk; -1: not heard of in this epoch
-	inSync bool
+	inSync bool  // in the committed set
+	epoch  int64 // broker epoch of its last fetch; -1: not told
+
+	caughtUp  det.Instant // last moment at which it had everything
+	fetched   det.Instant // moment of its last fetch
+	endAtLast int64       // the leader's log end at that moment; -1: no fetch yet
 }
 
-// Leader is the leader's half of one partition's replication, for one leader epoch. It is a
-// det.Machine that needs no timer as long as there is no follower to lose patience with.
+// Leader is the leader's half of one partition's replication, for one leader epoch.
 type Leader struct {
 	self    int32
 	to      Assignment
@@ -63,6 +91,10 @@ type Leader struct {
 	flushed int64
 	hw      int64
 	others  []follower // the other replicas, in assignment order
+	began   bool       // the first Tick has come
+	check   det.Instant
+	seq     int64
+	pending pending
 }
 
 var _ det.Machine[In, Out] = (*Leader)(nil)
@@ -70,14 +102,15 @@ var _ det.Machine[In, Out] = (*Leader)(nil)
 // NewLeader starts an epoch. hw is the high watermark this replica knew, which may be behind; end is
 // its log end, where the epoch starts; flushed is what of it is durable, at most end.
 func NewLeader(self int32, to Assignment, hw, flushed, end int64) *Leader {
-	l := &Leader{self: self, start: end, end: end, flushed: min(flushed, end), hw: min(hw, end)}
+	l := &Leader{self: self, start: end, end: end, flushed: min(flushed, end), hw: min(hw, end), check: det.Never}
 	l.assign(to)
-	l.advance()
+	l.advance(0)
 	return l
 }
 
-// Step takes one input. now is unused until followers can fall behind by time.
-func (l *Leader) Step(_ det.Instant, in In) Out {
+// Step takes one input.
+func (l *Leader) Step(now det.Instant, in In) Out {
+	var p *Proposal
 	switch in.Kind {
 	case Appended:
 		l.end = max(l.end, in.Offset)
@@ -86,43 +119,107 @@ func (l *Leader) Step(_ det.Instant, in In) Out {
 		// Never past the end: a flush of a log that was truncated meanwhile must not invent progress.
 		l.flushed = max(l.flushed, min(in.Offset, l.end))
 	case Fetched:
-		for i := range l.others {
-			if f := &l.others[i]; f.id == in.Replica {
-				// A follower that claims more than the leader has is answered by truncation; it
-				// holds nothing that counts.
-				f.end = min(in.Offset, l.end)
-			}
+		if f := l.follower(in.Replica); f != nil && l.fetched(f, now, in) {
+			// The high watermark is looked at first: who joins must have reached it.
+			o := l.advance(now)
+			o.Propose = l.expand()
+			return o
 		}
+		return Out{HW: l.hw}
 	case Assigned:
 		l.assign(in.To)
+	case Tick:
+		p = l.tick(now)
+	case Answered:
+		l.answered(now, in)
 	}
-	return l.advance()
+	o := l.advance(now)
+	o.Propose = p
+	return o
 }
 
-// Wake is Never: a leader without followers waits for nothing.
-func (l *Leader) Wake() det.Instant { return det.Never }
+func (l *Leader) follower(id int32) *follower {
+	for i := range l.others {
+		if l.others[i].id == id {
+			return &l.others[i]
+		}
+	}
+	return nil
+}
+
+// fetched notes a follower's progress; false when the fetch counts for nothing.
+func (l *Leader) fetched(f *follower, now det.Instant, in In) bool {
+	if b, ok := l.broker(f.id); ok && l.to.Lag > 0 && in.BrokerEpoch >= 0 && in.BrokerEpoch < b.Epoch {
+		// A fetch sent before the broker restarted tells of a disk that may have lost what it had
+		// (KIP-903, invariant I16).
+		return false
+	}
+	if f.epoch != in.BrokerEpoch {
+		f.epoch, f.endAtLast = in.BrokerEpoch, -1
+	}
+	// A follower that claims more than the leader has is answered by truncation; it holds nothing that counts.
+	f.end = min(in.Offset, l.end)
+	switch {
+	case in.Offset >= l.end:
+		f.caughtUp = now
+	case f.endAtLast >= 0 && in.Offset >= f.endAtLast:
+		// It has all that there was when it asked before; what came since does not make it late.
+		f.caughtUp = max(f.caughtUp, f.fetched)
+	}
+	f.fetched, f.endAtLast = now, l.end
+	return true
+}
+
+func (l *Leader) broker(id int32) (Broker, bool) {
+	for _, b := range l.to.Brokers {
+		if b.ID == id {
+			return b, true
+		}
+	}
+	return Broker{}, false
+}
+
+// Wake is the next look at followers that fall behind, or the repetition of a proposal that got lost.
+func (l *Leader) Wake() det.Instant {
+	if l.to.Lag <= 0 {
+		return det.Never
+	}
+	return min(l.check, l.pending.retry())
+}
 
 func (l *Leader) assign(to Assignment) {
+	if to.LeaderEpoch != l.to.LeaderEpoch && l.to.Replicas != nil || to.PartitionEpoch < l.to.PartitionEpoch {
+		return // an older image, or another leader's epoch: nothing in it is about this machine
+	}
 	others := make([]follower, 0, max(len(to.Replicas)-1, 0))
 	for _, id := range to.Replicas {
 		if id == l.self {
 			continue
 		}
-		f := follower{id: id, end: -1}
-		for _, o := range l.others {
-			if o.id == id {
-				f.end = o.end
-			}
+		f := follower{id: id, end: -1, epoch: -1, endAtLast: -1}
+		if o := l.follower(id); o != nil {
+			f = *o
 		}
 		f.inSync = slices.Contains(to.ISR, id)
 		others = append(others, f)
 	}
-	l.others = others
-	l.to = to
+	if to.PartitionEpoch > l.to.PartitionEpoch {
+		l.pending = pending{} // the image has answered, whatever it said
+	}
+	l.others, l.to = others, to
+	for i := range l.others {
+		f := &l.others[i]
+		if b, ok := l.broker(f.id); ok && f.epoch >= 0 && f.epoch < b.Epoch {
+			// Its progress was that of an earlier incarnation.
+			f.end, f.epoch, f.endAtLast = -1, -1, -1
+		}
+	}
 }
 
-// advance recomputes the high watermark over the in-sync set.
-func (l *Leader) advance() Out {
+// advance recomputes the high watermark over the maximal in-sync set: members that are about to leave
+// still count, since the controller may refuse; members that are about to join count already, since it
+// may have agreed and made one of them leader.
+func (l *Leader) advance(now det.Instant) Out {
 	if l.BelowMin() {
 		// KIP-966: with too few copies even acks=1 data stays invisible, or a consumer could read
 		// what the next leader does not have.
@@ -130,7 +227,7 @@ func (l *Leader) advance() Out {
 	}
 	hw := l.flushed
 	for i := range l.others {
-		if f := &l.others[i]; f.inSync {
+		if f := &l.others[i]; f.inSync || l.pending.has(f.id) || l.joins(f, now) {
 			hw = min(hw, f.end)
 		}
 	}
