@@ -367,9 +367,19 @@ func (s *Set) remove(id meta.UUID) {
 			s.delete(p)
 		}
 	})
+	s.syncRemoved()
 	for _, p := range t.parts {
 		if p != nil {
 			s.tell(p)
+		}
+	}
+}
+
+// syncRemoved makes deletions durable, once for all of them, before anybody is told.
+func (s *Set) syncRemoved() {
+	for _, d := range s.dirs {
+		if !d.failed.Load() {
+			s.dirError(d, "delete partitions", d.d.SyncRemoved())
 		}
 	}
 }
@@ -381,10 +391,12 @@ func (s *Set) drop(t *topic, p *Partition) {
 	t.parts[p.tp.Partition] = nil
 	s.mu.Unlock()
 	s.delete(p)
+	s.syncRemoved()
 	s.tell(p)
 }
 
-// delete ends everybody who waits, then renames the log out of the way; Housekeep unlinks it later.
+// delete ends everybody who waits, then renames the log out of the way; Housekeep unlinks it later. The
+// caller makes the rename durable with syncRemoved.
 func (s *Set) delete(p *Partition) {
 	p.fail(kerr.NotLeaderForPartition)
 	p.app.Lock() // an append in progress ends first
@@ -393,7 +405,7 @@ func (s *Set) delete(p *Partition) {
 	if p.dir.failed.Load() {
 		return
 	}
-	if err := p.dir.d.Delete(p.log, s.now()); err != nil {
+	if err := p.dir.d.Remove(p.log, s.now()); err != nil {
 		s.o.Log.Error("delete partition", "partition", p.tp.String(), "err", err)
 		s.storageError(p, err)
 	}
@@ -409,13 +421,14 @@ func (s *Set) removeStrays(im *meta.Image) {
 		}
 		delete(s.apply.loaded, r)
 		s.o.Log.Warn("stray partition removed", "partition", l.l.TopicPartition().String(), "topic_id", r.id.String(), "dir", l.d.d.Path())
-		if err := l.d.d.Delete(l.l, s.now()); err != nil {
+		if err := l.d.d.Remove(l.l, s.now()); err != nil {
 			s.o.Log.Error("delete stray partition", "partition", l.l.TopicPartition().String(), "err", err)
 			if errors.Is(err, storage.ErrOffline) {
 				s.dirFailed(l.d, err)
 			}
 		}
 	}
+	s.syncRemoved()
 }
 
 // retry creates the replicas that could not be created before, for example because the disk was full.

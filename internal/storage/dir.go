@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -293,6 +295,7 @@ func (d *Dir) forgetGhost(tp meta.TopicPartition) error {
 	defer d.markMu.Unlock()
 	d.mu.Lock()
 	ghost := d.mu.ghosts[tp]
+	all := slices.Collect(maps.Keys(d.mu.ghosts))
 	d.mu.Unlock()
 	if !ghost {
 		return nil
@@ -304,8 +307,11 @@ func (d *Dir) forgetGhost(tp meta.TopicPartition) error {
 	if err := d.writeMarks(); err != nil {
 		return err
 	}
+	// None that was deleted before has a line any more, so that a topic of a thousand partitions pays once.
 	d.mu.Lock()
-	delete(d.mu.ghosts, tp)
+	for _, g := range all {
+		delete(d.mu.ghosts, g)
+	}
 	d.mu.Unlock()
 	return nil
 }
@@ -336,6 +342,15 @@ func (d *Dir) all() []*Log {
 // Delete takes a log away: its folder is renamed to .uuid-delete at once and durably, so that the name is free and
 // a crash does not bring it back; Housekeep unlinks it after file.delete.delay.ms. Slices held by readers stay readable.
 func (d *Dir) Delete(l *Log, now int64) error {
+	if err := d.Remove(l, now); err != nil {
+		return err
+	}
+	return d.SyncRemoved()
+}
+
+// Remove is Delete without its sync, for many logs at once: ten thousand partitions would be as many syncs of
+// one folder. SyncRemoved follows; until then a crash may bring the logs back, under their old topic id.
+func (d *Dir) Remove(l *Log, now int64) error {
 	// A sync in progress names files by the folder's path: renamed under it, its failure would be taken for
 	// the disk's and end the whole directory.
 	l.syncMu.Lock()
@@ -362,8 +377,11 @@ func (d *Dir) Delete(l *Log, now int64) error {
 		return d.fail("delete log "+l.tp.String(), err)
 	}
 	d.mu.trash = append(d.mu.trash, trash{to, now + l.mu.cfg.FileDeleteDelayMs, true})
-	return d.fail("delete log "+l.tp.String(), d.fs.SyncDir(d.path))
+	return nil
 }
+
+// SyncRemoved makes the renames of Remove durable.
+func (d *Dir) SyncRemoved() error { return d.fail("delete logs", d.fs.SyncDir(d.path)) }
 
 // closeFilesLocked gives up the log's own references. A failed close of a file whose bytes were synced loses nothing.
 func (d *Dir) closeFilesLocked(l *Log) {
