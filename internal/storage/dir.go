@@ -295,7 +295,10 @@ func (d *Dir) forgetGhost(tp meta.TopicPartition) error {
 	defer d.markMu.Unlock()
 	d.mu.Lock()
 	ghost := d.mu.ghosts[tp]
-	all := slices.Collect(maps.Keys(d.mu.ghosts))
+	var all []meta.TopicPartition
+	if ghost {
+		all = slices.Collect(maps.Keys(d.mu.ghosts))
+	}
 	d.mu.Unlock()
 	if !ghost {
 		return nil

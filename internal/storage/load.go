@@ -102,6 +102,14 @@ func (d *Dir) admit(tps []meta.TopicPartition, logs []*Log, errs []error, cp che
 			out = append(out, l)
 		}
 	}
+	// A line without a log belongs to one that was deleted just before a crash. Its name may be used again.
+	for _, m := range []map[meta.TopicPartition]int64{cp.recovery, cp.start} {
+		for tp := range m {
+			if d.mu.logs[tp] == nil {
+				d.mu.ghosts[tp] = true // also of a quarantined log, whose name Create refuses anyway
+			}
+		}
+	}
 	d.mu.Unlock()
 	var unsynced []*Log
 	for _, l := range out {
