@@ -46,6 +46,8 @@ type Registration struct {
 // Register plans a broker's (new) registration: fenced, and leading nothing. What its former
 // incarnation led is offline or led by others from here on, under a higher leader epoch; membership
 // in an ISR is kept only where nobody else is in it. Its epoch is the revision of the first step.
+// A former incarnation that left no clean mark of its own epoch may have lost what it had not synced:
+// with ELR it is no longer eligible anywhere (KIP-966).
 func (c *Cluster) Register(r Registration) (Plan, error) {
 	if r.ID < 0 || r.Incarnation.IsZero() || len(r.Endpoints) == 0 {
 		return Plan{}, refuse(kerr.InvalidRequest, "registration of broker %d without incarnation or endpoints", r.ID)
@@ -54,14 +56,22 @@ func (c *Cluster) Register(r Registration) (Plan, error) {
 		return Plan{}, refuse(kerr.InconsistentClusterID, "broker %d belongs to cluster %s, this is cluster %s", r.ID, r.ClusterID, c.Image.ClusterID())
 	}
 	b := &meta.Broker{ID: r.ID, Incarnation: r.Incarnation, Endpoints: r.Endpoints, Rack: r.Rack, Dirs: r.Dirs, Fenced: true}
+	ch := meta.PutBroker(b)
+	m, err := c.moves(ch)
+	if err != nil {
+		return Plan{}, err
+	}
+	if old := c.Image.Broker(r.ID); old == nil || old.Epoch != r.PreviousEpoch && old.Incarnation != r.Incarnation {
+		m.unclean = map[int32]bool{r.ID: true}
+	}
 	var p packer
-	p.whole([]meta.Change{meta.PutBroker(b)})
-	p.split(c.leave(r.ID))
+	p.whole([]meta.Change{ch})
+	p.split(m.leave(r.ID))
 	return p.plan, nil
 }
 
 // Unfence plans that a broker takes part: it is shown to clients and elected wherever a partition
-// has no leader and this broker is in the ISR.
+// has no leader and this broker may lead it.
 func (c *Cluster) Unfence(id int32, epoch int64) (Plan, error) {
 	b, err := c.broker(id, epoch)
 	if err != nil || !b.Fenced {
@@ -69,37 +79,50 @@ func (c *Cluster) Unfence(id int32, epoch int64) (Plan, error) {
 	}
 	nb := *b
 	nb.Fenced = false
+	ch := meta.PutBroker(&nb)
+	m, err := c.moves(ch)
+	if err != nil {
+		return Plan{}, err
+	}
 	var p packer
-	p.whole([]meta.Change{meta.PutBroker(&nb)})
+	p.whole([]meta.Change{ch})
 	for _, t := range c.Image.Topics() {
 		for n, part := range t.Partitions {
-			if part.Leader != meta.NoLeader || !slices.Contains(part.ISR, id) {
+			if part.Leader != meta.NoLeader || !slices.Contains(part.Replicas, id) {
 				continue
 			}
-			np := *part
-			np.Leader = id
-			np.LeaderEpoch++
-			np.PartitionEpoch++
-			p.whole([]meta.Change{meta.PutPartition(t.ID, int32(n), &np)})
+			if np := m.next(t.Name, part, part.ISR, wantLeader, nil); np != nil {
+				p.whole([]meta.Change{meta.PutPartition(t.ID, int32(n), np)})
+			}
 		}
 	}
 	return p.plan, nil
 }
 
 // Drain plans a controlled shutdown: the broker is marked, and what it leads moves to other members
-// of the ISR where there are any. Where it is the only one it goes on leading until it is fenced.
+// of the ISR where there are any. Where it is the only one it goes on leading until it is fenced, even
+// if an unclean election is allowed: nothing has failed yet. Asked again it plans what can move by now;
+// an empty plan says that nothing can.
 func (c *Cluster) Drain(id int32, epoch int64) (Plan, error) {
 	b, err := c.broker(id, epoch)
-	if err != nil || b.Draining {
+	if err != nil {
 		return Plan{}, err
 	}
 	nb := *b
 	nb.Draining = true
+	ch := meta.PutBroker(&nb)
+	m, err := c.moves(ch)
+	if err != nil {
+		return Plan{}, err
+	}
 	var p packer
-	p.whole([]meta.Change{meta.PutBroker(&nb)})
+	if !b.Draining {
+		p.whole([]meta.Change{ch})
+	}
 	for _, t := range c.Image.Topics() {
 		for n, part := range t.Partitions {
-			if np := c.without(part, id); np != nil && np.Leader != meta.NoLeader {
+			np := m.without(t.Name, part, id)
+			if np != nil && (slices.Contains(part.ISR, np.Leader) || slices.Contains(part.ELR, np.Leader)) {
 				p.whole([]meta.Change{meta.PutPartition(t.ID, int32(n), np)})
 			}
 		}
@@ -115,9 +138,14 @@ func (c *Cluster) Fence(id int32, epoch int64) (Plan, error) {
 	}
 	nb := *b
 	nb.Fenced, nb.Draining = true, false
+	ch := meta.PutBroker(&nb)
+	m, err := c.moves(ch)
+	if err != nil {
+		return Plan{}, err
+	}
 	var p packer
-	p.whole([]meta.Change{meta.PutBroker(&nb)})
-	p.split(c.leave(id))
+	p.whole([]meta.Change{ch})
+	p.split(m.leave(id))
 	return p.plan, nil
 }
 
@@ -134,48 +162,16 @@ func (c *Cluster) broker(id int32, epoch int64) (*meta.Broker, error) {
 }
 
 // leave is the partition changes after a broker has gone.
-func (c *Cluster) leave(id int32) []meta.Change {
+func (m *moves) leave(id int32) []meta.Change {
 	var cs []meta.Change
-	for _, t := range c.Image.Topics() {
+	for _, t := range m.c.Image.Topics() {
 		for n, part := range t.Partitions {
-			if np := c.without(part, id); np != nil {
+			if np := m.without(t.Name, part, id); np != nil {
 				cs = append(cs, meta.PutPartition(t.ID, int32(n), np))
 			}
 		}
 	}
 	return cs
-}
-
-// without is a partition whose broker id has gone, nil when that changes nothing. The last member
-// stays in the ISR of a partition without leader: it alone is known to have all the data.
-func (c *Cluster) without(p *meta.Partition, id int32) *meta.Partition {
-	if p.Leader != id && !slices.Contains(p.ISR, id) {
-		return nil
-	}
-	np := *p
-	if rest := remove(p.ISR, id); len(rest) > 0 {
-		np.ISR = rest
-	}
-	if p.Leader == id {
-		np.Leader = c.elect(np.Replicas, np.ISR, id)
-		np.LeaderEpoch++
-	}
-	if np.Leader == p.Leader && len(np.ISR) == len(p.ISR) {
-		return nil
-	}
-	np.PartitionEpoch++
-	return &np
-}
-
-// elect is the clean election of kafka.md 4.3: the first replica in the order of the assignment that
-// is in the ISR, on an active broker other than the one that goes.
-func (c *Cluster) elect(replicas, isr []int32, but int32) int32 {
-	for _, r := range replicas {
-		if r != but && slices.Contains(isr, r) && active(c.Image.Broker(r)) {
-			return r
-		}
-	}
-	return meta.NoLeader
 }
 
 func remove(s []int32, v int32) []int32 {

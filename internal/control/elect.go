@@ -1,0 +1,221 @@
+package control
+
+import (
+	"slices"
+
+	"github.com/milena-mq/milena/internal/config"
+	"github.com/milena-mq/milena/internal/meta"
+)
+
+// FeatureELR is the feature that keeps eligible leader replicas (KIP-966); level 1 turns them on.
+const FeatureELR = "eligible.leader.replicas.version"
+
+// want says when a partition's leader is chosen anew.
+type want int8
+
+const (
+	wantLeader    want = iota // keep the leader where it can go on
+	wantPreferred             // move to the first replica where that one is in sync and active
+	wantUnclean               // as wantLeader, and any active replica is good enough
+)
+
+// moves turns partitions into their next record. image shows the brokers as they will be once the
+// plan is carried out; was is the image the plan starts from.
+type moves struct {
+	c       *Cluster
+	image   *meta.Image
+	elr     bool
+	unclean map[int32]bool // brokers proven to have lost what they had not synced
+	rules   map[string]*topicRules
+}
+
+// topicRules are a topic's values that matter to an election, read once per plan.
+type topicRules struct {
+	minISR  int
+	unclean bool
+}
+
+// moves begins a plan; changed are brokers' records as the plan will have them.
+func (c *Cluster) moves(changed ...meta.Change) (*moves, error) {
+	m := &moves{c: c, image: c.Image, elr: c.Image.Features()[FeatureELR] >= 1}
+	if len(changed) > 0 {
+		im, _, err := c.Image.Apply(changed, c.Image.Revision()+1)
+		if err != nil {
+			return nil, err
+		}
+		m.image = im
+	}
+	return m, nil
+}
+
+func (m *moves) of(topic string) *topicRules {
+	if r := m.rules[topic]; r != nil {
+		return r
+	}
+	l := ResourceLayers(m.c.Image, m.c.Static, m.c.NodeID, meta.Resource{Type: meta.ResourceTopic, Name: topic})
+	r := &topicRules{minISR: int(config.MinInsyncReplicas.Of(l))}
+	if e, ok := config.DescribeKey(config.ResourceTopic, "unclean.leader.election.enable", l); ok && e.Value != nil {
+		r.unclean = *e.Value == "true"
+	}
+	if m.rules == nil {
+		m.rules = make(map[string]*topicRules)
+	}
+	m.rules[topic] = r
+	return r
+}
+
+// able says that a replica can lead: its broker is active and its directory is online.
+func (m *moves) able(p *meta.Partition, id int32) bool {
+	return active(m.image.Broker(id)) && m.online(p, id)
+}
+
+// online says that the directory of a replica is among those its broker has. A replica not yet told
+// where to live, and a broker that named no directories, count as online (KIP-858).
+func (m *moves) online(p *meta.Partition, id int32) bool {
+	i := slices.Index(p.Replicas, id)
+	b := m.image.Broker(id)
+	if i < 0 || b == nil {
+		return false
+	}
+	return i >= len(p.Dirs) || p.Dirs[i].IsZero() || len(b.Dirs) == 0 || slices.Contains(b.Dirs, p.Dirs[i])
+}
+
+// next is a partition whose ISR is to be isr: the reassignment is finished if that makes it complete,
+// ELR and leader follow, epochs rise. nil: nothing changes. edit, where given, changes the
+// assignment first.
+func (m *moves) next(topic string, old *meta.Partition, isr []int32, w want, edit func(*meta.Partition)) *meta.Partition {
+	p := *old
+	p.ISR = isr
+	if edit != nil {
+		edit(&p)
+	}
+	finish(&p)
+	m.eligible(topic, old, &p)
+	m.elect(topic, old, &p, w)
+	if samePartition(old, &p) {
+		return nil
+	}
+	// A replica that left the assignment is fenced from the data path, too: it may still fetch with the
+	// old epoch and would be taken for a follower (kafka.md 4.1).
+	if p.Leader != old.Leader || !subset(old.Replicas, p.Replicas) {
+		p.LeaderEpoch++
+	}
+	p.PartitionEpoch++
+	return &p
+}
+
+// without is a partition whose brokers gone have left the ISR. Without ELR the last member stays in
+// it, leader or not: it alone is known to have all the data.
+func (m *moves) without(topic string, old *meta.Partition, gone ...int32) *meta.Partition {
+	touched := slices.Contains(gone, old.Leader)
+	for _, id := range gone {
+		touched = touched || slices.Contains(old.ISR, id) || m.unclean[id] && slices.Contains(old.ELR, id)
+	}
+	if !touched {
+		return nil
+	}
+	rest := slices.DeleteFunc(slices.Clone(old.ISR), func(id int32) bool { return slices.Contains(gone, id) })
+	if len(rest) == 0 && !m.elr {
+		rest = old.ISR
+		if slices.Contains(old.ISR, old.Leader) {
+			rest = []int32{old.Leader} // of several that go at once it saw every record that was acknowledged
+		}
+	}
+	return m.next(topic, old, rest, wantLeader, nil)
+}
+
+// eligible sets ELR and the last known leader (KIP-966). A member that leaves while the ISR is below
+// its minimum keeps everything below the high watermark, since that does not move down there.
+func (m *moves) eligible(topic string, old, p *meta.Partition) {
+	if !m.elr {
+		return
+	}
+	if len(p.ISR) >= min(m.of(topic).minISR, len(p.Replicas)) {
+		p.ELR, p.LastKnownELR = nil, nil
+		return
+	}
+	var elr []int32
+	for _, id := range p.Replicas {
+		was := slices.Contains(old.ISR, id) || slices.Contains(old.ELR, id)
+		if was && !slices.Contains(p.ISR, id) && !m.unclean[id] {
+			elr = append(elr, id)
+		}
+	}
+	p.ELR = elr
+	switch {
+	case len(p.ISR) > 0:
+		p.LastKnownELR = nil
+	case old.Leader != meta.NoLeader:
+		p.LastKnownELR = []int32{old.Leader} // the last resort should the whole ELR prove unclean
+	}
+}
+
+// elect is kafka.md 4.3: ISR in the order of the assignment, ELR, last known leader, anyone if that
+// is allowed, nobody.
+func (m *moves) elect(topic string, old, p *meta.Partition, w want) {
+	can := func(id int32, set []int32) bool {
+		return slices.Contains(set, id) && slices.Contains(p.Replicas, id) && m.able(p, id)
+	}
+	first := p.Replicas[0]
+	if w == wantPreferred && can(first, p.ISR) {
+		p.Leader = first
+		return
+	}
+	if can(old.Leader, p.ISR) {
+		p.Leader = old.Leader
+		return
+	}
+	for _, id := range p.Replicas {
+		if can(id, p.ISR) {
+			p.Leader = id
+			return
+		}
+	}
+	if m.elr && len(p.ISR) == 0 {
+		for _, id := range p.Replicas {
+			if can(id, p.ELR) {
+				p.Leader, p.ISR, p.ELR, p.LastKnownELR = id, []int32{id}, remove(p.ELR, id), nil
+				return
+			}
+		}
+		if len(p.ELR) == 0 && len(p.LastKnownELR) == 1 && can(p.LastKnownELR[0], p.Replicas) {
+			m.dirty(p, p.LastKnownELR[0])
+			return
+		}
+	}
+	if w == wantUnclean || m.of(topic).unclean {
+		for _, id := range p.Replicas {
+			if can(id, p.Replicas) {
+				m.dirty(p, id)
+				return
+			}
+		}
+	}
+	p.Leader = meta.NoLeader
+}
+
+// dirty makes a leader that may lack acknowledged records; it says RECOVERED when it has settled.
+func (m *moves) dirty(p *meta.Partition, id int32) {
+	p.Leader, p.ISR, p.ELR, p.LastKnownELR, p.Recovery = id, []int32{id}, nil, nil, Recovering
+}
+
+// The leader recovery states.
+const (
+	Recovered  int8 = 0
+	Recovering int8 = 1
+)
+
+func subset(a, b []int32) bool {
+	for _, x := range a {
+		if !slices.Contains(b, x) {
+			return false
+		}
+	}
+	return true
+}
+
+func samePartition(a, b *meta.Partition) bool {
+	return a.Leader == b.Leader && a.Recovery == b.Recovery && slices.Equal(a.Replicas, b.Replicas) && slices.Equal(a.ISR, b.ISR) &&
+		slices.Equal(a.Adding, b.Adding) && slices.Equal(a.Removing, b.Removing) && slices.Equal(a.Dirs, b.Dirs) &&
+		slices.Equal(a.ELR, b.ELR) && slices.Equal(a.LastKnownELR, b.LastKnownELR)
+}
