@@ -101,15 +101,6 @@ func (b *broker) stop(sig syscall.Signal, limit time.Duration) {
 	b.cmd = nil
 }
 
-func (b *broker) alive() bool {
-	select {
-	case <-b.exited:
-		return false
-	default:
-		return true
-	}
-}
-
 func (b *broker) tail() string {
 	t, _ := os.ReadFile(filepath.Join(b.work, "broker.log"))
 	return string(t[max(0, len(t)-400):])

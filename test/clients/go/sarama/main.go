@@ -406,11 +406,13 @@ func admin() (string, error) {
 	wait(func() bool { d, err := a.DescribeTopics([]string{t}); return err == nil && len(d[0].Partitions) == 4 }, func() string { return "not 4 partitions" })
 	w := "200000"
 	try(a.IncrementalAlterConfig(sarama.TopicResource, t, map[string]sarama.IncrementalAlterConfigsEntry{"retention.ms": {Operation: sarama.IncrementalAlterConfigsOperationSet, Value: &w}}, false))
+	//lint:ignore SA1019 the call of most programs that exist
 	es, err := a.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: t, ConfigNames: []string{"retention.ms"}})
 	if err != nil || len(es) != 1 || es[0].Value != w {
 		return "", fmt.Errorf("describe config: %+v (%v)", es, err)
 	}
 	try(a.AlterConfig(sarama.TopicResource, t, map[string]*string{"segment.bytes": &w2}, false))
+	//lint:ignore SA1019 the call of most programs that exist
 	es, err = a.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: t})
 	for _, e := range es {
 		if e.Name == "retention.ms" && e.Value != "604800000" || e.Name == "segment.bytes" && e.Value != w2 {
