@@ -1,0 +1,61 @@
+package sim
+
+import (
+	"os"
+	"strconv"
+	"testing"
+)
+
+// seeds is how many a test plays: MILENA_SIM_SEEDS, or few.
+func seeds(t *testing.T, few int) int {
+	s := os.Getenv("MILENA_SIM_SEEDS")
+	if s == "" {
+		return few
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		t.Fatalf("MILENA_SIM_SEEDS=%q is not a count", s)
+	}
+	return n
+}
+
+// TestSeeds plays three brokers; no promise may break, and everything that can go wrong has to.
+func TestSeeds(t *testing.T) {
+	var sum Stats
+	n := seeds(t, 100)
+	for seed := range uint64(n) {
+		s, err := Run(seed, Options{Rules: Right()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum.Events += s.Events
+		sum.Acked += s.Acked
+		sum.Refused += s.Refused
+		sum.Elections += s.Elections
+		sum.Expands += s.Expands
+		sum.Shrinks += s.Shrinks
+		sum.Cuts += s.Cuts
+		sum.PowerCuts += s.PowerCuts
+		sum.Kills += s.Kills
+		sum.Freezes += s.Freezes
+		sum.NetCuts += s.NetCuts
+		sum.Duplicates += s.Duplicates
+		sum.Stale += s.Stale
+	}
+	t.Logf("%d seeds: %+v", n, sum)
+	for name, v := range map[string]int{"acked": sum.Acked, "refused": sum.Refused, "elections": sum.Elections, "expands": sum.Expands,
+		"shrinks": sum.Shrinks, "cuts": sum.Cuts, "power cuts": sum.PowerCuts, "kills": sum.Kills, "freezes": sum.Freezes, "net cuts": sum.NetCuts} {
+		if v == 0 {
+			t.Errorf("no %s in %d seeds", name, n)
+		}
+	}
+}
+
+// TestSameSeedSameStory: a seed that failed must fail again.
+func TestSameSeedSameStory(t *testing.T) {
+	a, err1 := Run(7, Options{Rules: Right()})
+	b, err2 := Run(7, Options{Rules: Right()})
+	if a != b || (err1 == nil) != (err2 == nil) {
+		t.Errorf("%+v %v\n%+v %v", a, err1, b, err2)
+	}
+}
