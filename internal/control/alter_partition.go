@@ -33,6 +33,10 @@ type ISRAnswer struct {
 
 // AlterPartition plans what one leader proposes for its partitions; kafka.md 4.2 is the table of the
 // answers. The error is about the sender, and then nothing is planned.
+//
+// A leader that is told of a smaller ISR must not move its high watermark by it before its own image
+// has the revision of the grant: with an older min.insync.replicas it could acknowledge alone what the
+// member that just became eligible (ELR) does not have.
 func (c *Cluster) AlterPartition(id int32, epoch int64, changes []ISRChange) (Plan, []ISRAnswer, error) {
 	if _, err := c.broker(id, epoch); err != nil {
 		var e = as(err)
@@ -131,6 +135,9 @@ func (m *moves) checkISR(sender int32, p *meta.Partition, ch *ISRChange) *Error 
 		case a.Epoch != -1 && a.Epoch != b.Epoch:
 			// It restarted after the fetch: what it had then may be lost (invariant I16).
 			return refuse(kerr.IneligibleReplica, "Broker %d has epoch %d, not %d.", a.ID, b.Epoch, a.Epoch)
+		case !m.online(p, a.ID):
+			// Its directory failed after the fetch.
+			return refuse(kerr.IneligibleReplica, "The log directory of broker %d is offline.", a.ID)
 		}
 	}
 	return nil

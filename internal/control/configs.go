@@ -65,6 +65,7 @@ func (c *Cluster) AlterConfigs(wishes []ConfigChange, validateOnly bool) (Plan, 
 			errs[i] = as(cerr)
 			continue
 		}
+		p.split(c.forgetELR(w.Resource, values))
 		p.whole([]meta.Change{ch})
 	}
 	return p.plan, errs

@@ -150,6 +150,32 @@ func (m *moves) eligible(topic string, old, p *meta.Partition) {
 	}
 }
 
+// forgetELR clears the ELR of the partitions whose min.insync.replicas changes with the new values of a
+// resource (KIP-966). With a lower minimum the ISR of now may acknowledge alone, and who left it under
+// the old one lacks that. A partition without leader acknowledges nothing: it keeps its ELR, since
+// otherwise nobody could be elected.
+func (c *Cluster) forgetELR(r meta.Resource, values map[string]string) []meta.Change {
+	key := config.MinInsyncReplicas.Name
+	if c.Image.Features()[FeatureELR] < 1 || values[key] == c.Image.Config(r)[key] {
+		return nil
+	}
+	var cs []meta.Change
+	for _, t := range c.Image.Topics() {
+		if r.Type == meta.ResourceTopic && t.Name != r.Name || r.Type != meta.ResourceTopic && r.Type != meta.ResourceBroker {
+			continue
+		}
+		for n, p := range t.Partitions {
+			if p.Leader != meta.NoLeader && len(p.ELR) > 0 {
+				np := *p
+				np.ELR = nil
+				np.PartitionEpoch++
+				cs = append(cs, meta.PutPartition(t.ID, int32(n), &np))
+			}
+		}
+	}
+	return cs
+}
+
 // elect is kafka.md 4.3: ISR in the order of the assignment, ELR, last known leader, anyone if that
 // is allowed, nobody.
 func (m *moves) elect(topic string, old, p *meta.Partition, w want) {

@@ -81,17 +81,16 @@ func (m *moves) reassign(w Reassignment, old *meta.Partition, otherFactor bool) 
 	isr := slices.DeleteFunc(slices.Clone(old.ISR), func(id int32) bool { return !slices.Contains(replicas, id) })
 	// All that were in sync, and all that may be elected without loss, were being added and would go:
 	// what is left may lack records.
-	if lost := slices.ContainsFunc(old.ELR, func(id int32) bool { return slices.Contains(replicas, id) }); len(isr) == 0 && !lost && len(old.ISR) > 0 && !m.of(w.Topic).unclean {
+	kept := slices.ContainsFunc(old.ELR, func(id int32) bool { return slices.Contains(replicas, id) })
+	if len(isr) == 0 && len(old.ISR) > 0 && !kept && !m.of(w.Topic).unclean {
 		return nil, refuse(kerr.InvalidReplicaAssignment, "None of the replicas that would be left is in sync, and unclean.leader.election.enable is false.")
 	}
-	if len(isr) == 0 && !m.elr {
-		// Without ELR an ISR is never empty: the loss that was just allowed falls on the first that lives.
-		i := slices.IndexFunc(replicas, func(id int32) bool { return active(m.image.Broker(id)) })
-		if i < 0 {
-			return nil, refuse(kerr.InvalidReplicaAssignment, "None of the replicas that would be left is in sync or active.")
-		}
+	np := m.next(w.Topic, old, isr, wantLeader, func(p *meta.Partition) { assign(p, replicas, adding, removing) })
+	if np != nil && len(np.ISR) == 0 && !m.elr {
+		// Without ELR an ISR is never empty: nobody could ever be elected again.
+		return nil, refuse(kerr.InvalidReplicaAssignment, "None of the replicas that would be left is in sync or active.")
 	}
-	return m.next(w.Topic, old, isr, wantLeader, func(p *meta.Partition) { assign(p, replicas, adding, removing) }), nil
+	return np, nil
 }
 
 // assign sets replicas; each that stays keeps its directory.

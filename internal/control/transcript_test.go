@@ -75,6 +75,10 @@ type stage struct {
 	ids byte
 	rev int64
 	out strings.Builder
+
+	live     *Liveness
+	proposed []int32 // the ISR of the proposal that is being carried out
+	now      int64
 }
 
 func (s *stage) static(args ...string) {
@@ -125,13 +129,21 @@ func (s *stage) check(was, now *meta.Image) {
 	for _, t := range now.Topics() {
 		old := was.TopicByID(t.ID)
 		for n, p := range t.Partitions {
-			if p.Leader != meta.NoLeader && !contains(p.ISR, p.Leader) || len(p.ISR) == 0 {
+			if p.Leader != meta.NoLeader && !contains(p.ISR, p.Leader) || len(p.ISR) == 0 && now.Features()[FeatureELR] == 0 {
 				s.t.Errorf("%s-%d: leader %d, ISR %v", t.Name, n, p.Leader, p.ISR)
 			}
 			if old == nil || n >= len(old.Partitions) {
 				continue
 			}
 			o := old.Partitions[n]
+			if p.Leader != meta.NoLeader && !contains(o.ISR, p.Leader) && !contains(o.ELR, p.Leader) && !contains(s.proposed, p.Leader) && p.Recovery != Recovering {
+				s.t.Errorf("%s-%d: %d leads cleanly after %+v", t.Name, n, p.Leader, o)
+			}
+			for _, id := range p.ELR {
+				if contains(p.ISR, id) || !contains(p.Replicas, id) {
+					s.t.Errorf("%s-%d: ELR %v, ISR %v", t.Name, n, p.ELR, p.ISR)
+				}
+			}
 			if p.LeaderEpoch < o.LeaderEpoch || p.PartitionEpoch < o.PartitionEpoch || p.Leader != o.Leader && p.LeaderEpoch == o.LeaderEpoch || p != o && p.PartitionEpoch == o.PartitionEpoch {
 				s.t.Errorf("%s-%d: %+v after %+v", t.Name, n, p, o)
 			}
@@ -178,7 +190,7 @@ func (s *stage) run(f []string) string {
 		s.done(p, err)
 	case "register":
 		id := num("id", 1)
-		s.done(c.Register(Registration{ID: int32(id), Incarnation: c.NewID(), ClusterID: args["cluster"], Rack: args["rack"], PreviousEpoch: -1,
+		s.done(c.Register(Registration{ID: int32(id), Incarnation: c.NewID(), ClusterID: args["cluster"], Rack: args["rack"], PreviousEpoch: int64(num("prev", -1)), Dirs: dirs(args["dirs"]),
 			Endpoints: []meta.Endpoint{{Listener: "PLAINTEXT", Host: "h", Port: 1, Protocol: "PLAINTEXT"}}}))
 	case "unfence", "fence", "drain":
 		id := int32(num("id", 1))
@@ -232,7 +244,7 @@ func (s *stage) run(f []string) string {
 			fmt.Fprintf(&s.out, "%s %s\n", ch.Key, ch.Value[1:])
 		}
 	default:
-		s.t.Fatalf("no command %q", f[0])
+		s.cluster2(c, f[0], name, args, num)
 	}
 	if s.out.Len() == 0 {
 		return "ok"
