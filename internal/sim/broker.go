@@ -29,6 +29,8 @@ type broker struct {
 	life   int         // incarnation; what an earlier one planned or was sent as an answer is void
 	epoch  int64       // broker epoch, 0: not registered
 
+	replaced bool // its disk was replaced, and it has not registered since
+
 	im       image
 	leader   *isr.Leader
 	follower *isr.Follower

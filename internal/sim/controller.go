@@ -57,7 +57,11 @@ func (c *controller) register(id int32, incarnation int) int64 {
 	if r.incarnation >= incarnation {
 		return r.epoch
 	}
+	if incarnation != c.w.brokers[id].life {
+		return 0 // of a process that has ended since; its successor's disk may be another one
+	}
 	c.version++
+	c.w.brokers[id].replaced = false
 	*r = registration{epoch: c.version, incarnation: incarnation, fenced: true, beat: c.w.now}
 	c.leave(id)
 	c.publish()
@@ -66,8 +70,8 @@ func (c *controller) register(id int32, incarnation int) int64 {
 
 func (c *controller) heartbeat(id int32, epoch, seen int64) {
 	r := &c.regs[id]
-	if r.epoch != epoch {
-		return
+	if r.epoch != epoch || c.w.brokers[id].replaced {
+		return // replaced: the heartbeat of a broker that was unregistered since
 	}
 	r.beat = c.w.now
 	if r.fenced && seen >= epoch {
@@ -90,6 +94,20 @@ func (c *controller) tick() {
 		}
 	}
 	c.w.after(ms(25), c.tick)
+}
+
+// unregister is an operator's word that a broker's disk is gone; false when the partition cannot do
+// without it.
+func (c *controller) unregister(id int32) bool {
+	if slices.Equal(c.part.ISR, []int32{id}) {
+		return false
+	}
+	c.regs[id].fenced = true
+	c.version++
+	c.w.tell("controller: %d unregistered", id)
+	c.leave(id)
+	c.publish()
+	return true
 }
 
 // leave takes a broker out of the set; the last member stays, without leader.

@@ -1,6 +1,9 @@
 package sim
 
-import "github.com/milena-mq/milena/internal/meta"
+import (
+	"github.com/milena-mq/milena/internal/meta"
+	"github.com/milena-mq/milena/internal/vfs/memfs"
+)
 
 // produce is the clients: each sends to whoever says that it leads, zombies included.
 func (w *World) produce() {
@@ -13,7 +16,11 @@ func (w *World) produce() {
 		}
 	}
 	w.after(w.between(0, 3), func() { w.deliver(to, func() { w.brokers[to].produced(v) }) })
-	w.after(w.between(2, 14), w.produce)
+	pause := w.between(2, 14)
+	if w.rand.Intn(40) == 0 {
+		pause = w.between(20, 300)
+	}
+	w.after(pause, w.produce)
 }
 
 // fault lets one thing go wrong and plans the next.
@@ -25,7 +32,7 @@ func (w *World) fault() {
 	if l := w.ctl.part.Leader; l != meta.NoLeader && w.rand.Intn(2) == 0 {
 		b = w.brokers[l]
 	}
-	switch w.rand.Intn(9) {
+	switch w.rand.Intn(10) {
 	case 0, 1:
 		w.Stats.PowerCuts++
 		w.stop(b, w.keep(), w.rand.Intn(3) > 0)
@@ -52,11 +59,28 @@ func (w *World) fault() {
 				w.everybody(w.keep())
 			}
 		})
+	case 9:
+		w.replace(b)
 	}
 	w.after(w.between(30, 500), w.fault)
 }
 
 func (w *World) keep() int { return []int{0, 0, 30, 70, 100}[w.rand.Intn(5)] }
+
+// replace gives a broker an empty disk, after the operator has told the controller.
+func (w *World) replace(b *broker) {
+	if !b.up || !w.ctl.unregister(b.id) {
+		return
+	}
+	w.Stats.Disks++
+	b.down(-1)
+	b.disk, b.replaced = memfs.New(), true
+	w.after(w.between(1, 30), func() {
+		if !b.up {
+			b.boot()
+		}
+	})
+}
 
 // stop ends a broker and brings it back, soon or after its session.
 func (w *World) stop(b *broker, keep int, soon bool) {

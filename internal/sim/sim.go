@@ -53,7 +53,7 @@ type Options struct {
 
 // Stats say what happened in a run, so that a test can see that something did.
 type Stats struct {
-	Events, Acked, Refused, Elections, Expands, Shrinks, Cuts, PowerCuts, Kills, Freezes, NetCuts, Duplicates, Stale int
+	Events, Acked, Refused, Elections, Expands, Shrinks, Cuts, PowerCuts, Kills, Freezes, NetCuts, Duplicates, Stale, Disks int
 	// Stuck counts appends that the log refused because of an empty newer epoch at its end; a run with some may end unhealed.
 	Stuck  int
 	Healed bool
@@ -221,7 +221,7 @@ func (w *World) send(from, to int32, do func()) {
 	}
 	for range times {
 		d := w.between(0, 3)
-		if w.rand.Intn(50) == 0 {
+		if !w.calm && w.rand.Intn(50) == 0 {
 			d = w.between(3, 400) // a packet that took the long way
 		}
 		w.after(d, func() { w.deliver(to, do) })
