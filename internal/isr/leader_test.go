@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/milena-mq/milena/internal/det"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the transcripts instead of comparing them")
@@ -41,6 +44,7 @@ func TestTranscripts(t *testing.T) {
 func play(t *testing.T, script string) string {
 	var out strings.Builder
 	var l *Leader
+	var fo *Follower
 	hw := int64(-1)
 	for line := range strings.Lines(script) {
 		line = strings.TrimRight(line, "\n")
@@ -64,20 +68,42 @@ func play(t *testing.T, script string) string {
 			}
 			return n
 		}
+		if strings.HasPrefix(f[0], "f:") {
+			fo = playFollower(t, &out, fo, f[0][2:], args)
+			continue
+		}
 		o := Out{}
+		now := det.Instant(0)
+		if args["now"] != "" {
+			now = det.Milli(num("now"))
+		}
 		switch f[0] {
 		case "lead":
 			l = NewLeader(int32(num("self")), assignment(t, args), num("hw"), num("flushed"), num("end"))
 			o = Out{HW: l.HW()}
 			hw = l.HW()
 		case "appended":
-			o = l.Step(0, In{Kind: Appended, Offset: num("to")})
+			o = l.Step(now, In{Kind: Appended, Offset: num("to")})
 		case "flushed":
-			o = l.Step(0, In{Kind: Flushed, Offset: num("to")})
+			o = l.Step(now, In{Kind: Flushed, Offset: num("to")})
 		case "fetched":
-			o = l.Step(0, In{Kind: Fetched, Replica: int32(num("by")), Offset: num("at")})
+			epoch := int64(-1)
+			if args["epoch"] != "" {
+				epoch = num("epoch")
+			}
+			o = l.Step(now, In{Kind: Fetched, Replica: int32(num("by")), Offset: num("at"), BrokerEpoch: epoch})
+		case "tick":
+			o = l.Step(now, In{Kind: Tick})
+		case "answered":
+			in := In{Kind: Answered, Seq: num("seq")}
+			if args["committed"] == "yes" {
+				in.Answer, in.To = Committed, assignment(t, args)
+			} else {
+				in.Answer = AnswerOf(int16(num("code")))
+			}
+			o = l.Step(now, in)
 		case "assigned":
-			o = l.Step(0, In{Kind: Assigned, To: assignment(t, args)})
+			o = l.Step(now, In{Kind: Assigned, To: assignment(t, args)})
 		default:
 			t.Fatalf("unknown command %q", line)
 		}
@@ -86,7 +112,16 @@ func play(t *testing.T, script string) string {
 			t.Errorf("%q: hw %d after %d, raised %v, flushed %d, end %d", line, o.HW, hw, o.Raised, l.flushed, l.end)
 		}
 		hw = o.HW
-		fmt.Fprintf(&out, "-> hw=%d raised=%v belowMin=%v caughtUp=%v\n", o.HW, o.Raised, l.BelowMin(), l.CaughtUp())
+		fmt.Fprintf(&out, "-> hw=%d raised=%v belowMin=%v caughtUp=%v", o.HW, o.Raised, l.BelowMin(), l.CaughtUp())
+		if p := o.Propose; p != nil {
+			fmt.Fprintf(&out, " propose=%d isr=%v epoch=%d", p.Seq, p.ISR, p.PartitionEpoch)
+		} else if p := l.Pending(); p != nil {
+			fmt.Fprintf(&out, " pending=%d", p.Seq)
+		}
+		if w := l.Wake(); w != det.Never {
+			fmt.Fprintf(&out, " wake=%d", w.UnixMilli())
+		}
+		fmt.Fprintln(&out)
 	}
 	return out.String()
 }
@@ -103,8 +138,28 @@ func assignment(t *testing.T, args map[string]string) Assignment {
 		}
 		return out
 	}
-	m, _ := strconv.Atoi(args["min"])
-	return Assignment{Replicas: ids(args["replicas"]), ISR: ids(args["isr"]), MinISR: int32(m)}
+	n := func(k string) int {
+		v, err := strconv.Atoi(args[k])
+		if err != nil && args[k] != "" {
+			t.Fatal(err)
+		}
+		return v
+	}
+	var brokers []Broker
+	for p := range strings.SplitSeq(args["brokers"], ",") { // id:epoch, id:epoch:off
+		f := strings.Split(p, ":")
+		if len(f) < 2 {
+			continue
+		}
+		id, err1 := strconv.Atoi(f[0])
+		e, err2 := strconv.Atoi(f[1])
+		if err1 != nil || err2 != nil {
+			t.Fatalf("broker %q", p)
+		}
+		brokers = append(brokers, Broker{ID: int32(id), Epoch: int64(e), Active: len(f) == 2})
+	}
+	m := n("min")
+	return Assignment{PartitionEpoch: int32(n("pe")), Lag: time.Duration(n("lag")) * time.Millisecond, Brokers: brokers, Replicas: ids(args["replicas"]), ISR: ids(args["isr"]), MinISR: int32(m)}
 }
 
 // TestStepAllocatesNothing keeps the append path free of garbage.
