@@ -98,6 +98,8 @@ func (s *stage) cluster2(c *Cluster, cmd, name string, args map[string]string, n
 		p.Dirs = dirs(args["dirs"])
 		p.PartitionEpoch++
 		s.apply(Plan{Steps: [][]meta.Change{{meta.PutPartition(t.ID, tp.Partition, &p)}}})
+	case "balance":
+		s.balance(c, args, num)
 	case "state":
 		s.state(name)
 	default:
