@@ -6,10 +6,13 @@ import (
 	"testing"
 )
 
-// seeds is how many a test plays: MILENA_SIM_SEEDS, or few.
+// seeds is how many a test plays: MILENA_SIM_SEEDS, or few; 200 times as many under MILENA_SOAK.
 func seeds(t *testing.T, few int) int {
 	s := os.Getenv("MILENA_SIM_SEEDS")
 	if s == "" {
+		if os.Getenv("MILENA_SOAK") != "" {
+			return 200 * few
+		}
 		return few
 	}
 	n, err := strconv.Atoi(s)
@@ -63,5 +66,20 @@ func TestSameSeedSameStory(t *testing.T) {
 	b, err2 := Run(7, Options{Rules: Right()})
 	if a != b || (err1 == nil) != (err2 == nil) {
 		t.Errorf("%+v %v\n%+v %v", a, err1, b, err2)
+	}
+}
+
+// TestFiveBrokers plays a larger cluster that has to survive two losses.
+func TestFiveBrokers(t *testing.T) {
+	acked := 0
+	for seed := range uint64(seeds(t, 10)) {
+		s, err := Run(seed, Options{Brokers: 5, MinISR: 3, Rules: Right()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		acked += s.Acked
+	}
+	if acked == 0 {
+		t.Error("nothing was acknowledged")
 	}
 }
