@@ -56,7 +56,8 @@ func (l *Log) beginSync() (syncSet, error) {
 
 // flushEpochsLocked writes the epoch list of a log that is flushed for the first time.
 func (l *Log) flushEpochsLocked(w *syncSet) error {
-	if err := l.writeEpochsLocked(); err != nil {
+	// On a full disk the list stays due for the next checkpoint: its last entry has no record that could be lost with it.
+	if err := l.exceptFull(l.writeEpochsLocked()); err != nil {
 		w.release()
 		return l.dir.goOffline("write leader epochs of "+l.tp.String(), err)
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/milena-mq/milena/internal/batch"
 	"github.com/milena-mq/milena/internal/meta"
@@ -251,7 +252,7 @@ func (l *Log) settleEpochsLocked() error {
 	}
 	for _, e := range old {
 		if !slices.Contains(l.mu.epochs, e) {
-			return l.writeEpochsLocked()
+			return l.exceptFull(l.writeEpochsLocked())
 		}
 	}
 	return nil
@@ -267,6 +268,16 @@ func (l *Log) dropRootlessLocked(start int64) error {
 		return corrupt("the first segment begins at %d, but records from %d to %d were durable", l.mu.segs[0].base, start, l.mu.mark)
 	}
 	return l.dropLocked(0)
+}
+
+// exceptFull leaves out that the disk is full. What recovery writes beside the segments can be made again from them (a
+// snapshot written by half fails its checksum), and a full disk must not keep a broker from starting: who else would delete?
+func (l *Log) exceptFull(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		l.dir.full.Store(true)
+		return nil
+	}
+	return err
 }
 
 // beginEmptyLocked starts a log without any record. At offset 0 no file is made before the first append.
@@ -478,12 +489,12 @@ func (l *Log) rereadFromLocked(n *segment, f *file, fileSize int64, after []*seg
 		}
 		// A snapshot at the new base, as the roll would have made: the old one was removed because nothing vouches for it.
 		n.addTime()
-		if err := l.writeIndexesLocked(n); err != nil {
+		if err := l.exceptFull(l.writeIndexesLocked(n)); err != nil {
 			return err
 		}
 		next := after[0]
 		after = after[1:]
-		if err := writeFile(l.dir.fs, l.segPath(next.base, extSnapshot), l.mu.producers.Snapshot(nil), false); err != nil {
+		if err := l.exceptFull(writeFile(l.dir.fs, l.segPath(next.base, extSnapshot), l.mu.producers.Snapshot(nil), false)); err != nil {
 			return err
 		}
 		if f, err = l.fileLocked(next); err != nil {
