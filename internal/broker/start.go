@@ -259,6 +259,7 @@ func (b *Broker) listen(ctx context.Context, catalog *metric.Catalog) error {
 		MaxIdle:        idle(config.ConnectionsMaxIdleMs.Of(l)),
 		MaxConnections: int(config.MaxConnections.Of(l)),
 		MaxPerIP:       int(config.MaxConnectionsPerIP.Of(l)),
+		MaxRate:        int(config.MaxConnectionCreationRate.Of(l)),
 	})
 	return b.serveMetrics(config.MetricsListener.Of(l), catalog)
 }

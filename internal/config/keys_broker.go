@@ -88,7 +88,8 @@ var (
 	// MaxConnectionsPerIP is max.connections.per.ip.
 	MaxConnectionsPerIP = broker[int32]("max.connections.per.ip", "2147483647", "Connections that may be open at once from one address.", atLeast(0), clusterWide, atStart)
 	_                   = broker[string]("max.connections.per.ip.overrides", "", "Other limits for some addresses: host:number, separated by commas.", clusterWide, atStart, refused(whyOverrides))
-	_                   = broker[int32]("max.connection.creation.rate", "2147483647", "New connections per second.", atLeast(0), clusterWide, inert(whyQuota))
+	// MaxConnectionCreationRate is max.connection.creation.rate.
+	MaxConnectionCreationRate = broker[int32]("max.connection.creation.rate", "2147483647", "New connections per second, of all listeners each; more wait in the backlog.", atLeast(0), clusterWide, atStart)
 	// ConnectionsMaxIdleMs is connections.max.idle.ms.
 	ConnectionsMaxIdleMs = broker[int64]("connections.max.idle.ms", "600000", "Idle time after which a connection is closed.")
 	_                    = broker[int32]("connection.failed.authentication.delay.ms", "100", "Wait before a connection is closed whose login failed.", atLeast(0), inert(whySec))
