@@ -57,6 +57,9 @@ func (c *Cluster) AlterConfigs(wishes []ConfigChange, validateOnly bool) (Plan, 
 			errs[i] = err
 			continue
 		}
+		if errs[i] = c.checkMinISR(w.Resource, values); errs[i] != nil {
+			continue
+		}
 		if validateOnly || maps.Equal(values, c.Image.Config(w.Resource)) {
 			continue
 		}

@@ -3,6 +3,8 @@ package control
 import (
 	"slices"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/milena-mq/milena/internal/config"
 	"github.com/milena-mq/milena/internal/meta"
 )
@@ -174,6 +176,23 @@ func (c *Cluster) forgetELR(r meta.Resource, values map[string]string) []meta.Ch
 		}
 	}
 	return cs
+}
+
+// checkMinISR keeps min.insync.replicas one value for all brokers while ELR is on (KIP-966): the leader
+// acknowledges by it and the controller judges eligibility by it, so they must not differ.
+func (c *Cluster) checkMinISR(r meta.Resource, values map[string]string) *Error {
+	if c.Image.Features()[FeatureELR] < 1 || r.Type != meta.ResourceBroker {
+		return nil
+	}
+	key := config.MinInsyncReplicas.Name
+	_, has := values[key]
+	if has && r.Name != "" {
+		return refuse(kerr.InvalidConfig, "Broker-level %s cannot be altered while ELR is enabled.", key)
+	}
+	if _, had := c.Image.Config(r)[key]; had && !has {
+		return refuse(kerr.InvalidConfig, "Cluster-level %s cannot be removed while ELR is enabled.", key)
+	}
+	return nil
 }
 
 // elect is kafka.md 4.3: ISR in the order of the assignment, ELR, last known leader, anyone if that

@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/milena-mq/milena/internal/config"
 	"github.com/milena-mq/milena/internal/meta"
 )
 
@@ -273,5 +274,31 @@ func TestSweepIsBounded(t *testing.T) {
 			t.Fatalf("pass %d: %d elections, more %v, %v", i, p.Len(), more, err)
 		}
 		s.apply(p)
+	}
+}
+
+// One broker of three goes, with 3,000 partitions of factor 3: what a failover costs in planning.
+func BenchmarkFence(b *testing.B) {
+	s := &stage{im: meta.Empty()}
+	s.st = config.StaticOf(nil)
+	var cs []meta.Change
+	for id := int32(1); id <= 3; id++ {
+		cs = append(cs, meta.PutBroker(&meta.Broker{ID: id, Incarnation: meta.UUID{1}, Epoch: 1, Endpoints: []meta.Endpoint{{Listener: "P", Host: "h", Port: 1, Protocol: "PLAINTEXT"}}}))
+	}
+	cs = append(cs, meta.PutTopic("t", meta.TopicRecord{ID: meta.UUID{2}, Partitions: 3000}))
+	for n := range int32(3000) {
+		rs := []int32{n%3 + 1, (n+1)%3 + 1, (n+2)%3 + 1}
+		cs = append(cs, meta.PutPartition(meta.UUID{2}, n, &meta.Partition{Replicas: rs, ISR: rs, Leader: rs[0]}))
+	}
+	im, _, err := s.im.Apply(cs, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.im = im
+	b.ReportAllocs()
+	for b.Loop() {
+		if p, err := s.cluster().Fence(2, 1); err != nil || p.Len() != 3001 {
+			b.Fatal(p.Len(), err)
+		}
 	}
 }
