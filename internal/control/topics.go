@@ -399,7 +399,8 @@ func (c *Cluster) grow(w MorePartitions, res *TopicResult) (head, tail []meta.Ch
 	case w.Count > meta.MaxPartitions:
 		return nil, nil, refuse(kerr.InvalidPartitions, "A topic has at most %d partitions.", meta.MaxPartitions)
 	}
-	more, factor := int(w.Count-have), len(t.Partitions[0].Replicas)
+	// What a running reassignment will take away does not count.
+	more, factor := int(w.Count-have), len(t.Partitions[0].Replicas)-len(t.Partitions[0].Removing)
 	var replicas [][]int32
 	if w.Assignment == nil {
 		replicas, err = c.place(int(have), more, factor)
