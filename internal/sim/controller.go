@@ -3,6 +3,7 @@ package sim
 import (
 	"slices"
 
+	"github.com/milena-mq/milena/internal/config"
 	"github.com/milena-mq/milena/internal/det"
 	"github.com/milena-mq/milena/internal/isr"
 	"github.com/milena-mq/milena/internal/meta"
@@ -15,6 +16,7 @@ type controller struct {
 	version int64
 	part    *meta.Partition
 	regs    []registration
+	plans   *plans // nil: the model decides
 }
 
 type registration struct {
@@ -30,6 +32,15 @@ func newController(w *World) *controller {
 		c.part.Replicas = append(c.part.Replicas, int32(id))
 		c.part.ISR = append(c.part.ISR, int32(id))
 		c.regs = append(c.regs, registration{fenced: true})
+	}
+	if w.o.Plans {
+		st, err := config.Parse([]string{"node.id=0"}, nil, nil)
+		if err != nil {
+			w.fail("the controller plans", "%v", err)
+			return c
+		}
+		c.plans = &plans{c: c, static: st, im: meta.Empty()}
+		c.plans.begin()
 	}
 	return c
 }
@@ -62,6 +73,12 @@ func (c *controller) register(id int32, incarnation int) int64 {
 	}
 	c.version++
 	c.w.brokers[id].replaced = false
+	if c.plans != nil {
+		r.incarnation, r.beat = incarnation, c.w.now
+		c.plans.do(c.plans.cluster().Register(c.plans.registration(id)))
+		c.publish()
+		return r.epoch
+	}
 	*r = registration{epoch: c.version, incarnation: incarnation, fenced: true, beat: c.w.now}
 	c.leave(id)
 	c.publish()
@@ -75,6 +92,11 @@ func (c *controller) heartbeat(id int32, epoch, seen int64) {
 	}
 	r.beat = c.w.now
 	if r.fenced && seen >= epoch {
+		if c.plans != nil {
+			c.plans.do(c.plans.cluster().Unfence(id, epoch))
+			c.publish()
+			return
+		}
 		r.fenced = false
 		c.version++
 		c.w.tell("controller: %d unfenced", id)
@@ -86,6 +108,11 @@ func (c *controller) heartbeat(id int32, epoch, seen int64) {
 func (c *controller) tick() {
 	for id := range c.regs {
 		if r := &c.regs[id]; !r.fenced && c.w.now.Sub(r.beat) > ms(250) {
+			if c.plans != nil {
+				c.plans.do(c.plans.cluster().Fence(int32(id), r.epoch))
+				c.publish()
+				continue
+			}
 			r.fenced = true
 			c.version++
 			c.w.tell("controller: %d fenced", id)
@@ -101,6 +128,13 @@ func (c *controller) tick() {
 func (c *controller) unregister(id int32) bool {
 	if slices.Equal(c.part.ISR, []int32{id}) {
 		return false
+	}
+	if c.plans != nil {
+		if !c.regs[id].fenced {
+			c.plans.do(c.plans.cluster().Fence(id, c.regs[id].epoch))
+			c.publish()
+		}
+		return true
 	}
 	c.regs[id].fenced = true
 	c.version++
@@ -161,6 +195,12 @@ func electISR(p *meta.Partition, alive func(int32) bool) int32 {
 
 // prefer moves the leadership to another member of the set, as an operator or a shutdown would.
 func (c *controller) prefer() {
+	if c.plans != nil {
+		plan, _, err := c.plans.cluster().SweepPreferred()
+		c.plans.do(plan, err)
+		c.publish()
+		return
+	}
 	for _, id := range c.part.ISR {
 		if id != c.part.Leader && c.part.Leader != meta.NoLeader && c.active(id) {
 			p := *c.part
@@ -175,6 +215,17 @@ func (c *controller) prefer() {
 
 // alter is AlterPartition with the checks of kafka.md 4.2 in their order.
 func (c *controller) alter(from int32, epoch int64, p *isr.Proposal) (int16, image) {
+	if c.plans != nil {
+		if code := c.plans.alter(from, epoch, p); code != 0 {
+			if code == kerr.IneligibleReplica.Code {
+				c.w.Stats.Stale++
+			}
+			return code, image{}
+		}
+		im := c.image()
+		c.publish()
+		return 0, im
+	}
 	cur := c.part
 	ids := make([]int32, 0, len(p.ISR))
 	for _, m := range p.ISR {
@@ -198,19 +249,24 @@ func (c *controller) alter(from int32, epoch int64, p *isr.Proposal) (int16, ima
 			return kerr.IneligibleReplica.Code, image{}
 		}
 	}
-	for _, id := range ids {
-		if !slices.Contains(cur.ISR, id) {
+	np := *cur
+	np.ISR = ids
+	c.write(np)
+	c.count(cur.ISR)
+	im := c.image()
+	c.publish()
+	return 0, im
+}
+
+// count notes what a granted proposal has changed, and checks who joined.
+func (c *controller) count(had []int32) {
+	for _, id := range c.part.ISR {
+		if !slices.Contains(had, id) {
 			c.w.joined(id)
 			c.w.Stats.Expands++
 		}
 	}
-	if len(ids) < len(cur.ISR) {
+	if len(c.part.ISR) < len(had) {
 		c.w.Stats.Shrinks++
 	}
-	np := *cur
-	np.ISR = ids
-	c.write(np)
-	im := c.image()
-	c.publish()
-	return 0, im
 }

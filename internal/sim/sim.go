@@ -49,6 +49,7 @@ type Options struct {
 	Faults  time.Duration // virtual time with faults; 0: 4 s
 	Calm    time.Duration // virtual time to heal in; 0: 3 s
 	Rules   Rules
+	Plans   bool // package control decides, not the model; Rules.Elect is not asked
 }
 
 // Stats say what happened in a run, so that a test can see that something did.

@@ -83,3 +83,21 @@ func TestFiveBrokers(t *testing.T) {
 		t.Error("nothing was acknowledged")
 	}
 }
+
+// TestPlans lets package control decide.
+func TestPlans(t *testing.T) {
+	var sum Stats
+	for seed := range uint64(seeds(t, 50)) {
+		s, err := Run(seed, Options{Rules: Right(), Plans: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum.Acked += s.Acked
+		sum.Elections += s.Elections
+		sum.Expands += s.Expands
+	}
+	t.Logf("%+v", sum)
+	if sum.Acked == 0 || sum.Elections == 0 || sum.Expands == 0 {
+		t.Errorf("too little happened: %+v", sum)
+	}
+}
