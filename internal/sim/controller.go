@@ -126,7 +126,8 @@ func (c *controller) tick() {
 // unregister is an operator's word that a broker's disk is gone; false when the partition cannot do
 // without it.
 func (c *controller) unregister(id int32) bool {
-	if slices.Equal(c.part.ISR, []int32{id}) {
+	if !slices.ContainsFunc(c.part.ISR, func(x int32) bool { return x != id }) {
+		// Also when nobody is in sync: with ELR it may be the last known leader, and its disk the only copy.
 		return false
 	}
 	if c.plans != nil {

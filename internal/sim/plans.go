@@ -30,6 +30,12 @@ func (p *plans) cluster() *control.Cluster {
 // begin makes the cluster, its brokers and the topic.
 func (p *plans) begin() {
 	p.do(p.cluster().Bootstrap(""))
+	r := p.im.Cluster()
+	r.Features = map[string]int16{control.FeatureELR: 0}
+	if p.c.w.o.ELR {
+		r.Features[control.FeatureELR] = 1
+	}
+	p.do(control.Plan{Steps: [][]meta.Change{{meta.PutCluster(r)}}}, nil)
 	for id := range p.c.regs {
 		p.do(p.cluster().Register(p.registration(int32(id))))
 		p.do(p.cluster().Unfence(int32(id), p.im.Broker(int32(id)).Epoch))

@@ -50,6 +50,7 @@ type Options struct {
 	Calm    time.Duration // virtual time to heal in; 0: 3 s
 	Rules   Rules
 	Plans   bool // package control decides, not the model; Rules.Elect is not asked
+	ELR     bool // with Plans: eligible leader replicas are on (KIP-966)
 }
 
 // Stats say what happened in a run, so that a test can see that something did.

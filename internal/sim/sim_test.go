@@ -84,20 +84,26 @@ func TestFiveBrokers(t *testing.T) {
 	}
 }
 
-// TestPlans lets package control decide.
+// TestPlans lets package control decide, without and with eligible leader replicas.
 func TestPlans(t *testing.T) {
-	var sum Stats
-	for seed := range uint64(seeds(t, 50)) {
-		s, err := Run(seed, Options{Rules: Right(), Plans: true})
-		if err != nil {
-			t.Fatal(err)
+	for _, elr := range []bool{false, true} {
+		var sum Stats
+		n, unhealed := seeds(t, 50), 0
+		for seed := range uint64(n) {
+			s, err := Run(seed, Options{Rules: Right(), Plans: true, ELR: elr})
+			if err != nil {
+				t.Fatalf("elr %v: %v", elr, err)
+			}
+			sum.Acked += s.Acked
+			sum.Elections += s.Elections
+			sum.Expands += s.Expands
+			if !s.Healed {
+				unhealed++
+			}
 		}
-		sum.Acked += s.Acked
-		sum.Elections += s.Elections
-		sum.Expands += s.Expands
-	}
-	t.Logf("%+v", sum)
-	if sum.Acked == 0 || sum.Elections == 0 || sum.Expands == 0 {
-		t.Errorf("too little happened: %+v", sum)
+		t.Logf("elr %v: %d seeds, %d did not heal, acknowledged %d, elections %d, expands %d", elr, n, unhealed, sum.Acked, sum.Elections, sum.Expands)
+		if sum.Acked == 0 || sum.Elections == 0 || sum.Expands == 0 {
+			t.Errorf("elr %v: too little happened: %+v", elr, sum)
+		}
 	}
 }
