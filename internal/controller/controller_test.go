@@ -299,15 +299,24 @@ func TestAStoreThatLostItsHistoryIsReadAgain(t *testing.T) {
 	<-blocked
 	s := h.Node(coord.Identity{NodeID: 9})
 	defer s.Close()
-	term, err := s.Lead(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Append(ctx, term, []meta.Change{groupConfig(t)}); err != nil {
-		t.Fatal(err)
+	release := sync.OnceFunc(func() { close(block) })
+	defer release() // also when this test fails: Close waits for the follower
+	for {
+		term, err := s.Lead(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The controller under test takes the lead back as soon as it sees that it lost it.
+		_, err = s.Append(ctx, term, []meta.Change{groupConfig(t)})
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, coord.ErrFenced) {
+			t.Fatal(err)
+		}
 	}
 	h.Compact()
-	close(block)
+	release()
 	<-done
 	again(t, ctx, c, "t1")
 	if c.Image().Config(meta.Resource{Type: meta.ResourceGroup, Name: "g"}) == nil || c.Image().Topic("t0") == nil {
