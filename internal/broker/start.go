@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,15 +51,16 @@ type Broker struct {
 	dirs      []string
 	epoch     int64 // broker epoch of this registration
 
-	open    []*storage.Dir
-	store   *coord.Etcd
-	ctl     *controller.Controller
-	set     *partition.Set
-	groups  *shard.Groups
-	srv     *server.Server
-	socks   []net.Listener
-	metrics *http.Server
-	scrape  net.Listener
+	open      []*storage.Dir
+	store     *coord.Etcd
+	ctl       *controller.Controller
+	set       *partition.Set
+	groups    *shard.Groups
+	srv       *server.Server
+	listeners []config.Listener // as configured; socks holds the open socket of each
+	socks     []net.Listener
+	metrics   *http.Server
+	scrape    net.Listener
 
 	failed  chan error    // the first reason to end, from wherever it comes
 	done    chan struct{} // closed by Close
@@ -231,12 +231,12 @@ func (b *Broker) follow() {
 // listen opens the sockets, without accepting yet.
 func (b *Broker) listen(ctx context.Context, catalog *metric.Catalog) error {
 	l := config.Layers{Static: b.o.Static}
-	listeners, err := config.ParseListeners(l)
-	if err != nil {
+	var err error
+	if b.listeners, err = config.ParseListeners(l); err != nil {
 		return err
 	}
 	var opts []server.ListenerOptions
-	for _, x := range listeners {
+	for _, x := range b.listeners {
 		s, err := server.Listen(ctx, x.Address(), config.NetworkCongestionControl.Of(l))
 		if err != nil {
 			return fmt.Errorf("listen at %s: %w", x, err)
@@ -302,19 +302,14 @@ func (b *Broker) register(ctx context.Context) error {
 // endpoints is what clients are told, with the ports that the system chose where the configuration left
 // that open.
 func (b *Broker) endpoints() ([]meta.Endpoint, error) {
-	l := config.Layers{Static: b.o.Static}
-	listeners, err := config.ParseListeners(l)
-	if err != nil {
-		return nil, err
-	}
-	told, err := config.ParseAdvertised(l, listeners)
+	told, err := config.ParseAdvertised(config.Layers{Static: b.o.Static}, b.listeners)
 	if err != nil {
 		return nil, err
 	}
 	var out []meta.Endpoint
 	for _, t := range told {
 		port := t.Port
-		for i, x := range listeners {
+		for i, x := range b.listeners {
 			if x.Name == t.Name && port == 0 {
 				port = portOf(b.socks[i])
 			}
@@ -325,15 +320,10 @@ func (b *Broker) endpoints() ([]meta.Endpoint, error) {
 }
 
 func portOf(s net.Listener) int32 {
-	_, p, err := net.SplitHostPort(s.Addr().String())
-	if err != nil {
-		return 0
+	if a, ok := s.Addr().(*net.TCPAddr); ok {
+		return int32(a.Port)
 	}
-	n, err := strconv.Atoi(p)
-	if err != nil {
-		return 0
-	}
-	return int32(n)
+	return 0
 }
 
 // serveMetrics opens the scrape address, where one is configured.

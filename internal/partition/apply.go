@@ -421,12 +421,7 @@ func (s *Set) removeStrays(im *meta.Image) {
 		}
 		delete(s.apply.loaded, r)
 		s.o.Log.Warn("stray partition removed", "partition", l.l.TopicPartition().String(), "topic_id", r.id.String(), "dir", l.d.d.Path())
-		if err := l.d.d.Remove(l.l, s.now()); err != nil {
-			s.o.Log.Error("delete stray partition", "partition", l.l.TopicPartition().String(), "err", err)
-			if errors.Is(err, storage.ErrOffline) {
-				s.dirFailed(l.d, err)
-			}
-		}
+		s.dirError(l.d, "delete stray partition "+l.l.TopicPartition().String(), l.d.d.Remove(l.l, s.now()))
 	}
 	s.syncRemoved()
 }

@@ -35,6 +35,7 @@ type Dir struct {
 	offline     atomic.Pointer[offlineError]
 	hwDirty     atomic.Bool
 	startsDirty atomic.Bool
+	removed     atomic.Bool  // Remove renamed a log and SyncRemoved has not run since
 	full        atomic.Bool  // a write met a full disk; look at the free space again
 	written     atomic.Int64 // bytes appended since the free space was looked at
 	avail       atomic.Int64
@@ -380,11 +381,17 @@ func (d *Dir) Remove(l *Log, now int64) error {
 		return d.fail("delete log "+l.tp.String(), err)
 	}
 	d.mu.trash = append(d.mu.trash, trash{to, now + l.mu.cfg.FileDeleteDelayMs, true})
+	d.removed.Store(true)
 	return nil
 }
 
-// SyncRemoved makes the renames of Remove durable.
-func (d *Dir) SyncRemoved() error { return d.fail("delete logs", d.fs.SyncDir(d.path)) }
+// SyncRemoved makes the renames of Remove durable; it does nothing when there were none.
+func (d *Dir) SyncRemoved() error {
+	if !d.removed.Swap(false) {
+		return nil
+	}
+	return d.fail("delete logs", d.fs.SyncDir(d.path))
+}
 
 // closeFilesLocked gives up the log's own references. A failed close of a file whose bytes were synced loses nothing.
 func (d *Dir) closeFilesLocked(l *Log) {
