@@ -108,7 +108,7 @@ func (d *Dir) Quarantined() []Quarantined {
 // Errors: ErrLocked, ErrForeign, ErrFormat, each one line that names the path.
 func OpenDir(fsys vfs.FS, path string, o DirOptions) (_ *Dir, err error) {
 	if _, err := fsys.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if err := errors.Join(fsys.MkdirAll(path, dirPerm), fsys.SyncDir(filepath.Dir(path))); err != nil {
+		if err := makeDir(fsys, path); err != nil {
 			return nil, fmt.Errorf("create log directory %s: %w", path, err)
 		}
 	}
@@ -149,6 +149,23 @@ func OpenDir(fsys vfs.FS, path string, o DirOptions) (_ *Dir, err error) {
 		d.volume, err = nil, nil
 	}
 	return d, nil
+}
+
+// makeDir creates a log directory and makes its name durable, and that of every parent it had to create:
+// syncing what is in a folder does not cover the folder's own entry.
+func makeDir(fsys vfs.FS, path string) error {
+	if _, err := fsys.Stat(path); err == nil {
+		return nil
+	}
+	if parent := filepath.Dir(path); parent != path {
+		if err := makeDir(fsys, parent); err != nil {
+			return err
+		}
+	}
+	if err := fsys.MkdirAll(path, dirPerm); err != nil {
+		return err
+	}
+	return fsys.SyncDir(filepath.Dir(path))
 }
 
 func (d *Dir) release() error {
