@@ -154,8 +154,8 @@ func OpenDir(fsys vfs.FS, path string, o DirOptions) (_ *Dir, err error) {
 // makeDir creates a log directory and makes its name durable, and that of every parent it had to create:
 // syncing what is in a folder does not cover the folder's own entry.
 func makeDir(fsys vfs.FS, path string) error {
-	if _, err := fsys.Stat(path); err == nil {
-		return nil
+	if _, err := fsys.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	if parent := filepath.Dir(path); parent != path {
 		if err := makeDir(fsys, parent); err != nil {
