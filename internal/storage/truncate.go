@@ -42,7 +42,7 @@ func (l *Log) raiseStartLocked(offset int64) error {
 }
 
 // Truncate removes everything from offset to on, durably: a batch that holds to is removed whole, and End is then its
-// first offset. A no-op at or above End. Below Start it is TruncateFully(to). Only the replication machine may call it.
+// first offset. At End only leader epochs that begin there, without a record, are taken away; above, nothing. Below Start it is TruncateFully(to). Only the replication machine may call it.
 func (l *Log) Truncate(to int64) error {
 	l.dir.markMu.Lock()
 	defer l.dir.markMu.Unlock()
@@ -54,12 +54,29 @@ func (l *Log) Truncate(to int64) error {
 		return err
 	}
 	if to >= l.end.Load() {
-		return nil
+		return l.dropEmptyEpochsLocked(to)
 	}
 	if to < l.start.Load() {
 		return l.dir.fail("truncate "+l.tp.String(), l.truncateFullyLocked(to))
 	}
 	return l.dir.fail("truncate "+l.tp.String(), l.truncateLocked(to))
+}
+
+// dropEmptyEpochsLocked forgets, durably, the epochs that begin at or after to, which is at or past the log end: none of them wrote a
+// record. A replica that led such an epoch and follows now would otherwise name it as its latest for ever; a leader that has never
+// heard of it answers each time that the logs part at the log end, nothing is cut there, and the replica never fetches again.
+func (l *Log) dropEmptyEpochsLocked(to int64) error {
+	e, changed := l.mu.epochs.truncateEnd(max(to, l.end.Load()))
+	if !changed {
+		return nil
+	}
+	old, dirty := l.mu.epochs, l.mu.epochsDirty
+	l.mu.epochs, l.mu.epochsDirty = e, true
+	if err := l.writeEpochsLocked(); err != nil {
+		l.mu.epochs, l.mu.epochsDirty = old, dirty // a full disk: tried again, it must still find something to do
+		return l.dir.fail("truncate "+l.tp.String(), err)
+	}
+	return nil
 }
 
 func (l *Log) truncateLocked(to int64) error {
