@@ -41,12 +41,14 @@ func TestDocsAreTheTable(t *testing.T) {
 
 // deliberate are the differences from Kafka's defaults; the value is Kafka's.
 var deliberate = map[string]string{
-	"broker listeners":                   "PLAINTEXT://:9092",
-	"broker node.id":                     "NODEFAULT",
-	"broker log.dir":                     "/tmp/kafka-logs",
-	"broker process.roles":               "NODEFAULT",
-	"broker log.flush.interval.messages": "9223372036854775807",
-	"topic flush.messages":               "9223372036854775807",
+	"broker listeners":                    "PLAINTEXT://:9092",
+	"broker node.id":                      "NODEFAULT",
+	"broker log.dir":                      "/tmp/kafka-logs",
+	"broker process.roles":                "NODEFAULT",
+	"broker log.flush.interval.messages":  "9223372036854775807",
+	"topic flush.messages":                "9223372036854775807",
+	"broker broker.heartbeat.interval.ms": "2000",
+	"broker broker.session.timeout.ms":    "9000",
 }
 
 func TestTableEqualsKafkas(t *testing.T) {

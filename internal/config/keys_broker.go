@@ -60,12 +60,15 @@ var (
 	_ = broker[int64]("internal.metadata.delete.delay.millis", "60000", "Wait before files of the metadata log are unlinked.", internal, inert(whyMeta))
 	_ = broker[int32]("internal.metadata.log.segment.bytes", null, "Segment size of the metadata log in tests.", internal, inert(whyMeta))
 	_ = broker[int32]("internal.metadata.max.batch.size.in.bytes", "8388608", "Largest batch of the metadata log.", internal, inert(whyMeta))
-	_ = broker[int32]("broker.heartbeat.interval.ms", "2000", "Time between two heartbeats of a broker.", inert(whyOne))
-	_ = broker[int32]("broker.session.timeout.ms", "9000", "Silence after which a broker counts as dead.", inert(whyOne))
-	_ = broker[int32]("initial.broker.registration.timeout.ms", "60000", "How long a starting broker tries to register.", inert(whyOne))
-	_ = broker[int64]("server.max.startup.time.ms", "9223372036854775807", "How long start-up may take.", atLeast(0), internal, inert(whyStart))
-	_ = broker[bool]("unstable.api.versions.enable", "false", "Announce versions of requests that are still in development.", internal, refused(whyUnstable))
-	_ = broker[bool]("unstable.feature.versions.enable", "false", "Announce features that are still in development.", internal, refused(whyUnstable))
+	// BrokerHeartbeatIntervalMs is broker.heartbeat.interval.ms.
+	BrokerHeartbeatIntervalMs = broker[int32]("broker.heartbeat.interval.ms", "100", "Time between two heartbeats of a broker.", atLeast(10), kafkaHas("2000"))
+	// BrokerSessionTimeoutMs is broker.session.timeout.ms.
+	BrokerSessionTimeoutMs = broker[int32]("broker.session.timeout.ms", "600", "Silence after which a broker counts as dead.", atLeast(100), kafkaHas("9000"))
+	// InitialBrokerRegistrationTimeoutMs is initial.broker.registration.timeout.ms.
+	InitialBrokerRegistrationTimeoutMs = broker[int32]("initial.broker.registration.timeout.ms", "60000", "How long a starting broker tries to register.")
+	_                                  = broker[int64]("server.max.startup.time.ms", "9223372036854775807", "How long start-up may take.", atLeast(0), internal, inert(whyStart))
+	_                                  = broker[bool]("unstable.api.versions.enable", "false", "Announce versions of requests that are still in development.", internal, refused(whyUnstable))
+	_                                  = broker[bool]("unstable.feature.versions.enable", "false", "Announce features that are still in development.", internal, refused(whyUnstable))
 )
 
 // Keys of the broker: the network.
@@ -81,8 +84,9 @@ var (
 	// SocketRequestMaxBytes is socket.request.max.bytes.
 	SocketRequestMaxBytes = broker[int32]("socket.request.max.bytes", "104857600", "Largest request; a larger one closes its connection.", atLeast(1))
 	_                     = broker[int32]("socket.listen.backlog.size", "50", "Connections that may wait to be accepted.", atLeast(1), inert(whyBacklog))
-	_                     = broker[int64]("socket.connection.setup.timeout.ms", "10000", "First limit for building a connection to another broker.", inert(whyOne))
-	_                     = broker[int64]("socket.connection.setup.timeout.max.ms", "30000", "Highest limit for building a connection to another broker.", inert(whyOne))
+	// SocketConnectionSetupTimeoutMs is socket.connection.setup.timeout.ms.
+	SocketConnectionSetupTimeoutMs = broker[int64]("socket.connection.setup.timeout.ms", "10000", "First limit for building a connection to another broker.")
+	_                              = broker[int64]("socket.connection.setup.timeout.max.ms", "30000", "Highest limit for building a connection to another broker.", inert(whyOne))
 	// MaxConnections is max.connections.
 	MaxConnections = broker[int32]("max.connections", "2147483647", "Connections that may be open at once.", atLeast(0), clusterWide, atStart)
 	// MaxConnectionsPerIP is max.connections.per.ip.
@@ -94,7 +98,8 @@ var (
 	ConnectionsMaxIdleMs = broker[int64]("connections.max.idle.ms", "600000", "Idle time after which a connection is closed.")
 	_                    = broker[int32]("connection.failed.authentication.delay.ms", "100", "Wait before a connection is closed whose login failed.", atLeast(0), inert(whySec))
 	_                    = broker[int64]("connections.max.reauth.ms", "0", "Longest time without a new login.", inert(whySec))
-	_                    = broker[int32]("request.timeout.ms", "30000", "Longest wait for an answer of another broker.", inert(whyOne))
+	// RequestTimeoutMs is request.timeout.ms.
+	RequestTimeoutMs = broker[int32]("request.timeout.ms", "30000", "Longest wait for an answer of another broker.")
 	// MaxRequestPartitionSizeLimit is max.request.partition.size.limit.
 	MaxRequestPartitionSizeLimit = broker[int32]("max.request.partition.size.limit", "2000", "Partitions in one answer that lists topic partitions.", atLeast(1))
 )

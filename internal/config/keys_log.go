@@ -38,8 +38,9 @@ var (
 	_                            = broker[int32]("compression.lz4.level", "9", "Default of the topic key: lz4 level where the broker compresses.", within(1, 17), clusterWide)
 	_                            = broker[int32]("compression.zstd.level", "3", "Default of the topic key: zstd level where the broker compresses.", within(-131072, 22), clusterWide)
 	_                            = broker[int32]("min.insync.replicas", "1", "Default of the topic key: replicas that must have a record before acks=all is answered.", atLeast(1), clusterWide)
-	_                            = broker[bool]("unclean.leader.election.enable", "false", "Default of the topic key: a replica that is behind may become leader as the last resort.", clusterWide, inert(whyOne))
-	_                            = broker[int64]("unclean.leader.election.interval.ms", "300000", "How often partitions without a leader are looked over.", atLeast(1), internal, inert(whyOne))
+	_                            = broker[bool]("unclean.leader.election.enable", "false", "Default of the topic key: a replica that is behind may become leader as the last resort.", clusterWide)
+	// UncleanLeaderElectionIntervalMs is unclean.leader.election.interval.ms.
+	UncleanLeaderElectionIntervalMs = broker[int64]("unclean.leader.election.interval.ms", "300000", "How often partitions without a leader are looked over.", atLeast(1), internal)
 	// LogCleanerEnable is log.cleaner.enable.
 	LogCleanerEnable = broker[bool]("log.cleaner.enable", "true", "Whether compaction runs.")
 	_                = broker[int32]("log.cleaner.threads", "1", "Threads that compact.", atLeast(0), clusterWide, inert(whyCleaner))
@@ -57,26 +58,46 @@ var (
 	_                   = broker[int64]("log.cleaner.max.compaction.lag.ms", "9223372036854775807", "Default of max.compaction.lag.ms: age at which compaction is forced.", atLeast(1), clusterWide)
 )
 
+// The replica selectors of KIP-392 that exist, by Kafka's class names.
+const (
+	LeaderSelector    = "org.apache.kafka.common.replica.LeaderSelector"
+	RackAwareSelector = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+)
+
 // Keys of the broker: replication.
 var (
-	_ = broker[int32]("num.replica.fetchers", "1", "Fetchers for each other broker.", atLeast(1), clusterWide, inert(whyOne))
-	_ = broker[int32]("num.replica.alter.log.dirs.threads", null, "Threads that move partitions between data directories.", inert(whyOne))
-	_ = broker[int32]("replica.fetch.min.bytes", "1", "Least bytes in an answer to a follower.", inert(whyOne))
-	_ = broker[int32]("replica.fetch.max.bytes", "1048576", "Most bytes of one partition in an answer to a follower.", atLeast(0), inert(whyOne))
-	_ = broker[int32]("replica.fetch.response.max.bytes", "10485760", "Most bytes in an answer to a follower.", atLeast(0), inert(whyOne))
-	_ = broker[int32]("replica.fetch.wait.max.ms", "500", "Longest wait for replica.fetch.min.bytes.", inert(whyOne))
-	_ = broker[int32]("replica.fetch.backoff.ms", "1000", "Wait after an error while fetching.", atLeast(0), inert(whyOne))
+	// NumReplicaFetchers is num.replica.fetchers.
+	NumReplicaFetchers = broker[int32]("num.replica.fetchers", "1", "Fetchers for each other broker.", atLeast(1), clusterWide)
+	_                  = broker[int32]("num.replica.alter.log.dirs.threads", null, "Threads that move partitions between data directories.", inert(whyOne))
+	// ReplicaFetchMinBytes is replica.fetch.min.bytes.
+	ReplicaFetchMinBytes = broker[int32]("replica.fetch.min.bytes", "1", "Least bytes in an answer to a follower.")
+	// ReplicaFetchMaxBytes is replica.fetch.max.bytes.
+	ReplicaFetchMaxBytes = broker[int32]("replica.fetch.max.bytes", "1048576", "Most bytes of one partition in an answer to a follower.", atLeast(0))
+	// ReplicaFetchResponseMaxBytes is replica.fetch.response.max.bytes.
+	ReplicaFetchResponseMaxBytes = broker[int32]("replica.fetch.response.max.bytes", "10485760", "Most bytes in an answer to a follower.", atLeast(0))
+	// ReplicaFetchWaitMaxMs is replica.fetch.wait.max.ms.
+	ReplicaFetchWaitMaxMs = broker[int32]("replica.fetch.wait.max.ms", "500", "Longest wait for replica.fetch.min.bytes.")
+	// ReplicaFetchBackoffMs is replica.fetch.backoff.ms.
+	ReplicaFetchBackoffMs = broker[int32]("replica.fetch.backoff.ms", "1000", "Wait after an error while fetching.", atLeast(0))
 	// ReplicaHighWatermarkCheckpointIntervalMs is replica.high.watermark.checkpoint.interval.ms.
 	ReplicaHighWatermarkCheckpointIntervalMs = broker[int64]("replica.high.watermark.checkpoint.interval.ms", "5000", "How often the high watermark of every partition is written down.")
-	_                                        = broker[int64]("replica.lag.time.max.ms", "30000", "Time after which a follower that is behind leaves the in-sync set.", inert(whyOne))
-	_                                        = broker[string]("replica.selector.class", null, "Java class that chooses the replica a client reads from.", refused(whyClass))
-	_                                        = broker[int32]("replica.socket.receive.buffer.bytes", "65536", "Receive buffer between brokers.", inert(whyOne))
-	_                                        = broker[int32]("replica.socket.timeout.ms", "30000", "Socket timeout between brokers.", inert(whyOne))
-	_                                        = broker[bool]("follower.fetch.last.tiered.offset.enable", "false", "A new follower starts after what is in remote storage.", clusterWide, inert(whyTier))
-	_                                        = broker[bool]("auto.leader.rebalance.enable", "true", "Give leadership back to preferred replicas.", inert(whyOne))
-	_                                        = broker[int64]("leader.imbalance.check.interval.seconds", "300", "How often leadership is compared with preference.", atLeast(1), inert(whyOne))
-	_                                        = broker[bool]("controlled.shutdown.enable", "true", "Move leadership away before the broker stops.", inert(whyOne))
-	_                                        = broker[int64]("leader.replication.throttled.rate", "9223372036854775807", "Bytes per second that a leader sends to throttled replicas.", atLeast(0), clusterWide, internal, inert(whyOne))
-	_                                        = broker[int64]("follower.replication.throttled.rate", "9223372036854775807", "Bytes per second that a follower takes for throttled replicas.", atLeast(0), clusterWide, internal, inert(whyOne))
-	_                                        = broker[int64]("replica.alter.log.dirs.io.max.bytes.per.second", "9223372036854775807", "Bytes per second of a move between data directories.", atLeast(0), clusterWide, internal, inert(whyOne))
+	// ReplicaLagTimeMaxMs is replica.lag.time.max.ms.
+	ReplicaLagTimeMaxMs = broker[int64]("replica.lag.time.max.ms", "30000", "Time after which a follower that is behind leaves the in-sync set.")
+	// ReplicaSelectorClass is replica.selector.class.
+	ReplicaSelectorClass = broker[string]("replica.selector.class", null, "Which replica a client reads from: empty for the leader, org.apache.kafka.common.replica.RackAwareReplicaSelector for one in its rack.", oneOf("", LeaderSelector, RackAwareSelector))
+	_                    = broker[int32]("replica.socket.receive.buffer.bytes", "65536", "Receive buffer between brokers.", inert(whyOne))
+	_                    = broker[int32]("replica.socket.timeout.ms", "30000", "Socket timeout between brokers.", inert(whyOne))
+	_                    = broker[bool]("follower.fetch.last.tiered.offset.enable", "false", "A new follower starts after what is in remote storage.", clusterWide, inert(whyTier))
+	// AutoLeaderRebalanceEnable is auto.leader.rebalance.enable.
+	AutoLeaderRebalanceEnable = broker[bool]("auto.leader.rebalance.enable", "true", "Give leadership back to preferred replicas.")
+	// LeaderImbalanceCheckIntervalSeconds is leader.imbalance.check.interval.seconds.
+	LeaderImbalanceCheckIntervalSeconds = broker[int64]("leader.imbalance.check.interval.seconds", "300", "How often leadership is compared with preference.", atLeast(1))
+	// ControlledShutdownEnable is controlled.shutdown.enable.
+	ControlledShutdownEnable = broker[bool]("controlled.shutdown.enable", "true", "Move leadership away before the broker stops.")
+	// LeaderReplicationThrottledRate is leader.replication.throttled.rate.
+	LeaderReplicationThrottledRate = broker[int64]("leader.replication.throttled.rate", "9223372036854775807", "Bytes per second that a leader sends to throttled replicas.", atLeast(0), clusterWide, internal)
+	// FollowerReplicationThrottledRate is follower.replication.throttled.rate.
+	FollowerReplicationThrottledRate = broker[int64]("follower.replication.throttled.rate", "9223372036854775807", "Bytes per second that a follower takes for throttled replicas.", atLeast(0), clusterWide, internal)
+	// ReplicaAlterLogDirsIoMaxBytesPerSecond is replica.alter.log.dirs.io.max.bytes.per.second.
+	ReplicaAlterLogDirsIoMaxBytesPerSecond = broker[int64]("replica.alter.log.dirs.io.max.bytes.per.second", "9223372036854775807", "Bytes per second of a move between data directories.", atLeast(0), clusterWide, internal)
 )

@@ -20,8 +20,10 @@ var (
 	FlushMessages = topic[int64]("flush.messages", "1", "Records after which the log is synced to disk. 1 means that every acknowledged record is on disk; 9223372036854775807 leaves it to the system, as Kafka does.", twin("log.flush.interval.messages"), atLeast(1), kafkaHas("9223372036854775807"))
 	// FlushMs is flush.ms.
 	FlushMs = topic[int64]("flush.ms", "9223372036854775807", "Time after which the log is synced to disk.", twin("log.flush.interval.ms"), twin("log.flush.scheduler.interval.ms"), atLeast(0))
-	_       = topic[[]string]("follower.replication.throttled.replicas", "", "Replicas whose followers are throttled: partition:broker, separated by commas, or *.", check(throttled{}), inert(whyOne))
-	_       = topic[[]string]("leader.replication.throttled.replicas", "", "Replicas whose leaders are throttled: partition:broker, separated by commas, or *.", check(throttled{}), inert(whyOne))
+	// FollowerReplicationThrottledReplicas is follower.replication.throttled.replicas.
+	FollowerReplicationThrottledReplicas = topic[[]string]("follower.replication.throttled.replicas", "", "Replicas whose followers are throttled: partition:broker, separated by commas, or *.", check(throttled{}))
+	// LeaderReplicationThrottledReplicas is leader.replication.throttled.replicas.
+	LeaderReplicationThrottledReplicas = topic[[]string]("leader.replication.throttled.replicas", "", "Replicas whose leaders are throttled: partition:broker, separated by commas, or *.", check(throttled{}))
 	// IndexIntervalBytes is index.interval.bytes.
 	IndexIntervalBytes  = topic[int32]("index.interval.bytes", "4096", "Bytes of log between two entries of the offset index.", twin("log.index.interval.bytes"), atLeast(0))
 	localRetentionBytes = topic[int64]("local.retention.bytes", "-2", "Size kept on local disks when the topic is tiered; -2 means retention.bytes.", twin("log.local.retention.bytes"), atLeast(-2), inert(whyTier))
@@ -59,7 +61,8 @@ var (
 	SegmentJitterMs = topic[int64]("segment.jitter.ms", "0", "Random time taken off segment.ms, so that logs do not all roll at once.", twin("log.roll.jitter.ms"), scaled("log.roll.jitter.hours", 3600000), atLeast(0))
 	// SegmentMs is segment.ms.
 	SegmentMs = topic[int64]("segment.ms", "604800000", "Age after which a new segment is begun.", twin("log.roll.ms"), scaled("log.roll.hours", 3600000), atLeast(1))
-	_         = topic[bool]("unclean.leader.election.enable", "false", "A replica that is behind may become leader as the last resort.", twin("unclean.leader.election.enable"), inert(whyOne))
+	// UncleanLeaderElectionEnable is unclean.leader.election.enable.
+	UncleanLeaderElectionEnable = topic[bool]("unclean.leader.election.enable", "false", "A replica that is behind may become leader as the last resort.", twin("unclean.leader.election.enable"))
 	// InternalSegmentBytes is internal.segment.bytes.
 	InternalSegmentBytes = topic[int32]("internal.segment.bytes", null, "Segment size below the minimum of segment.bytes, for tests.", internal)
 )

@@ -41,6 +41,9 @@ func ParseListeners(l Layers) ([]Listener, error) {
 		if hasFold(skip, x.Name) {
 			continue
 		}
+		if x.Name == PeerListenerName {
+			return nil, fmt.Errorf("%s = %q: the name %s is taken by %s", Listeners.Name, text, x.Name, PeerListener.Name)
+		}
 		if x.Protocol = protocols[x.Name]; x.Protocol == "" {
 			return nil, fmt.Errorf("%s = %q: %s has no protocol for listener %s", Listeners.Name, text, ListenerSecurityProtocolMap.Name, x.Name)
 		}
