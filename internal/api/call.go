@@ -1,6 +1,7 @@
 package api
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -29,7 +30,7 @@ type Call struct {
 	row      *Row
 	meter    *meter
 	end      server.Finisher // of the body, told after this Call
-	failures int64           // only the goroutine that has the request, first the reader, then the writer
+	failures atomic.Int64    // a request served aside may end before it is done
 }
 
 // Version is the version of the request and of its answer.
@@ -60,7 +61,7 @@ func (c *Call) none() Reply { return Reply{Kind: server.None} }
 
 // hangUp closes the connection after the answers before this one; err says why, for the log.
 func (c *Call) hangUp(err error) Reply {
-	c.failures++
+	c.failures.Add(1)
 	return Reply{Kind: server.HangUp, Err: err}
 }
 
@@ -77,8 +78,8 @@ func (c *Call) Finish(body int64, err error) {
 	m.count.Inc()
 	m.sent.Add(body)
 	m.time.Observe(int64(c.Clock().Sub(c.Now)))
-	if c.failures > 0 || err != nil {
-		m.failures.Add(max(c.failures, 1))
+	if c.failures.Load() > 0 || err != nil {
+		m.failures.Add(max(c.failures.Load(), 1))
 	}
 	if c.end != nil {
 		c.end.Finish(body, err)

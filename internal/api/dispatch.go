@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"fmt"
-	"reflect"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -57,9 +56,14 @@ func New(env *Env) *API {
 	return a
 }
 
-// Closed implements server.Handler. Nothing outlives a connection: fetch sessions and group members end
-// by their own rules, as in Kafka.
-func (a *API) Closed(*server.Conn) {}
+// Closed implements server.Handler. Nothing of a client outlives its connection: fetch sessions and group
+// members end by their own rules, as in Kafka. A broker whose connection is gone may be dead: the
+// controller wants to know at once, long before its session runs out.
+func (a *API) Closed(c *server.Conn) {
+	if h := a.env.peers(); h != nil && c.Peer() {
+		h.Closed(c.ID())
+	}
+}
 
 // connState is what a connection's first request, ApiVersions, told about the client. Never changed.
 type connState struct {
@@ -90,7 +94,7 @@ func (a *API) Serve(conn *server.Conn, f *server.Frame) Reply {
 	if row == nil {
 		return a.refuse(fmt.Errorf("%w: api key %d (%s) is not served", wire.ErrMalformed, h.Key, wire.Name(h.Key)))
 	}
-	if !row.allowedOn(conn.Peer()) {
+	if !row.allowedOn(conn.Peer()) && row.On != Peer {
 		return a.refuse(fmt.Errorf("%w: %s on listener %s", wire.ErrMalformed, row.Name(), conn.Listener()))
 	}
 	c := &Call{Env: a.env, api: a, Conn: conn, Frame: f, Header: h, Now: f.Start, row: row, meter: a.meters[h.Key]}
@@ -104,6 +108,9 @@ func (a *API) Serve(conn *server.Conn, f *server.Frame) Reply {
 	if c.Request, err = a.decode(c, body); err != nil {
 		return a.refuse(err)
 	}
+	if !row.allowedOn(conn.Peer()) {
+		return a.brokersOnly(c)
+	}
 	if !served {
 		return a.unsupported(c)
 	}
@@ -116,7 +123,17 @@ func (a *API) Serve(conn *server.Conn, f *server.Frame) Reply {
 		}
 		return a.refuse(fmt.Errorf("%s: %w", row.Name(), code))
 	}
-	return a.finish(c, row.serve(c))
+	return a.finish(c, c.routed())
+}
+
+// brokersOnly answers a client that sent what only brokers may send (issue 4, "Bad input"): nothing is
+// carried out, and the connection lives on.
+func (a *API) brokersOnly(c *Call) Reply {
+	c.failed(kerr.ClusterAuthorizationFailed.Code)
+	if resp := refusal(c.Request, kerr.ClusterAuthorizationFailed.Code); resp != nil {
+		return a.finish(c, c.ready(resp))
+	}
+	return a.refuse(fmt.Errorf("%w: %s on listener %s", kerr.ClusterAuthorizationFailed, c.row.Name(), c.Conn.Listener()))
 }
 
 func (r *Row) allowedOn(peer bool) bool {
@@ -177,31 +194,4 @@ func (a *API) unsupported(c *Call) Reply {
 		return a.finish(c, c.ready(resp))
 	}
 	return a.refuse(fmt.Errorf("%w: %s version %d, served are %d to %d", wire.ErrMalformed, c.row.Name(), c.Header.Version, c.row.Min, c.row.Max))
-}
-
-// refusal is the API's own answer that says code and nothing else; nil when the answer has no place for
-// an error of the whole request.
-func refusal(req kmsg.Request, code int16) kmsg.Response {
-	resp := req.ResponseKind()
-	resp.SetVersion(req.GetVersion())
-	if p, ok := req.(*kmsg.ProduceRequest); ok {
-		out := resp.(*kmsg.ProduceResponse)
-		for i := range p.Topics {
-			t := kmsg.NewProduceResponseTopic()
-			t.Topic, t.TopicID = p.Topics[i].Topic, p.Topics[i].TopicID
-			for j := range p.Topics[i].Partitions {
-				rp := kmsg.NewProduceResponseTopicPartition()
-				rp.Partition, rp.ErrorCode, rp.BaseOffset, rp.LogStartOffset = p.Topics[i].Partitions[j].Partition, code, -1, -1
-				t.Partitions = append(t.Partitions, rp)
-			}
-			out.Topics = append(out.Topics, t)
-		}
-		return out
-	}
-	f := reflect.ValueOf(resp).Elem().FieldByName("ErrorCode")
-	if !f.IsValid() || f.Kind() != reflect.Int16 {
-		return nil
-	}
-	f.SetInt(int64(code))
-	return resp
 }

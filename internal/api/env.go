@@ -1,8 +1,11 @@
 package api
 
 import (
+	"context"
 	"log/slog"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-mq/milena/internal/config"
 	"github.com/milena-mq/milena/internal/controller"
@@ -26,4 +29,27 @@ type Env struct {
 	Log         *slog.Logger
 	Metrics     *metric.Catalog
 	Clock       func() time.Time
+
+	// What a broker of several needs. All of it is nil on a broker that has no company, which then is the
+	// controller itself.
+
+	// Forward hands a request to the active controller, wherever it is, and follows it when it moves. An
+	// error means that no answer came; whether the request was carried out is then unknown. It returns when
+	// ctx ends.
+	Forward func(ctx context.Context, req kmsg.Request) (kmsg.Response, error)
+	// Leads says that this broker is the controller, in a term that serves.
+	Leads func() bool
+	// Epoch is this broker's own broker epoch, -1 before it is registered.
+	Epoch func() int64
+}
+
+// leads says that this broker serves the controller's requests itself.
+func (e *Env) leads() bool { return e.Leads == nil || e.Leads() }
+
+// epoch is this broker's broker epoch, -1 when it has none.
+func (e *Env) epoch() int64 {
+	if e.Epoch == nil {
+		return -1
+	}
+	return e.Epoch()
 }

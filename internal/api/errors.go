@@ -63,7 +63,7 @@ func (c *Call) errorCode(err error) int16 {
 		return 0
 	}
 	k, known := errorOf(err)
-	c.failures++
+	c.failures.Add(1)
 	if !known {
 		c.Log.Error("request failed", "api", c.row.Name(), "client_id", c.Header.ClientID, "client", c.Conn.RemoteHost(), "software", c.software(), "error", err)
 	}
@@ -73,7 +73,7 @@ func (c *Call) errorCode(err error) int16 {
 // failed counts one failure in the answer whose code did not come out of errorCode.
 func (c *Call) failed(code int16) int16 {
 	if code != 0 {
-		c.failures++
+		c.failures.Add(1)
 	}
 	return code
 }

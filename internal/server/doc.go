@@ -6,8 +6,8 @@
 //
 // Goroutines: one per listener that accepts, one per connection that reads and calls the Handler, one
 // per connection that writes while an answer is waited for (it ends when the queue is empty, so that an
-// idle connection is one goroutine and no buffer), and one that sweeps for idle connections. All are
-// started by Serve or by one another and joined by Shutdown.
+// idle connection is one goroutine and no buffer), one for each Conn.Go, and one that sweeps for idle
+// connections. All are started by Start or by one another and joined by Shutdown.
 //
 // Invariants: answers leave in the order in which their requests came, whoever finishes first; a panic
 // ends its connection and nothing else; a frame's length is judged before memory is taken for it, and

@@ -64,6 +64,8 @@ type Server struct {
 	coarse   atomic.Int64 // Unix nanoseconds, as of the last sweep
 	nextID   atomic.Uint64
 	stopping chan struct{}
+	ctx      context.Context // ends when Shutdown begins
+	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 	mu       struct {
 		sync.Mutex
@@ -87,6 +89,7 @@ func New(o Options) *Server {
 	s.mu.conns = map[*Conn]struct{}{}
 	s.mu.perIP = map[string]int{}
 	s.room.L = &s.mu
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.coarse.Store(time.Now().UnixNano())
 	m := o.Metrics
 	closed := func(reason string) *metric.Counter {
@@ -118,17 +121,29 @@ func (s *Server) Connections() int {
 }
 
 // Start accepts on every listener. It returns at once.
-func (s *Server) Start() {
+func (s *Server) Start() { s.start(false) }
+
+// StartPeers accepts on the listeners for other brokers only, before Start: a broker that is not
+// registered yet serves no client, but its peers may need it for their own registration.
+func (s *Server) StartPeers() { s.start(true) }
+
+func (s *Server) start(peers bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.started || s.mu.stopped {
+	if s.mu.stopped {
 		return
 	}
-	s.mu.started = true
-	s.wg.Add(1)
-	go s.sweep()
+	if !s.mu.started {
+		s.mu.started = true
+		s.wg.Add(1)
+		go s.sweep()
+	}
 	for i := range s.o.Listeners {
 		l := &s.o.Listeners[i]
+		if l.accepts || peers && !l.Peer {
+			continue
+		}
+		l.accepts = true
 		if l.MaxFrame <= 0 {
 			l.MaxFrame = wire.MaxFrame
 		}
@@ -344,6 +359,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.stopped = true
 	close(s.stopping)
+	s.cancel()
 	conns := make([]*Conn, 0, len(s.mu.conns))
 	for c := range s.mu.conns {
 		conns = append(conns, c)

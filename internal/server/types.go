@@ -73,6 +73,8 @@ type ListenerOptions struct {
 	// where the listener asks for no login.
 	MaxFrame, PreLogin int32
 	Listener           net.Listener
+
+	accepts bool // its goroutine has begun
 }
 
 // ID is a number that no other connection of this process has.
@@ -93,6 +95,28 @@ func (c *Conn) Peer() bool { return c.lst.Peer }
 // Context ends when the socket does, or when the server drains: whoever waits for the sake of this
 // connection need not wait longer.
 func (c *Conn) Context() context.Context { return c.ctx }
+
+// Go runs fn on a goroutine of the server's, for a handler that must not keep the reader of this
+// connection, because requests behind this one are more urgent. shared tells how long ctx lasts: false
+// until the connection ends, true until Shutdown begins, for work whose result others wait for, too. fn
+// has to return soon after ctx ends; Shutdown waits for it. A panic in fn ends the connection only.
+// Called from Serve.
+func (c *Conn) Go(shared bool, fn func(ctx context.Context)) {
+	ctx := c.ctx
+	if shared {
+		ctx = c.srv.ctx
+	}
+	c.srv.wg.Add(1) // the reader that calls is counted itself, so the counter cannot be at zero here
+	go func() {
+		defer c.srv.wg.Done()
+		defer func() {
+			if p := recover(); p != nil {
+				c.kill(c.panicked(p))
+			}
+		}()
+		fn(ctx)
+	}()
+}
 
 // LoggedIn lifts the bound on frames that holds before login. Called by the handler from Serve.
 func (c *Conn) LoggedIn() { c.limit = c.lst.MaxFrame }
