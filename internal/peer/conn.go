@@ -177,6 +177,28 @@ func (c *Conn) Exchange(ctx context.Context, req kmsg.Request, buf []byte) (kmsg
 	return nil, nil, ctx.Err()
 }
 
+// Call is a request under way that Start has sent.
+type Call struct {
+	ca *call
+}
+
+// Start sends a request as Exchange does and returns when it is on its way, so that whoever starts several
+// knows their order. buf, where the answer is read into, must not be touched before Done is closed. There is
+// no way to give up but to close the connection, which ends every Call.
+func (c *Conn) Start(ctx context.Context, req kmsg.Request, buf []byte) (*Call, error) {
+	ca := &call{req: req, buf: buf, done: make(chan struct{})}
+	if _, err := c.send(ctx, ca); err != nil {
+		return nil, err
+	}
+	return &Call{ca}, nil
+}
+
+// Done is closed when the answer is here or the connection has ended.
+func (x *Call) Done() <-chan struct{} { return x.ca.done }
+
+// Answer is what came, to be called after Done: see Exchange for the buffer.
+func (x *Call) Answer() (kmsg.Response, []byte, error) { return x.ca.resp, x.ca.buf, x.ca.err }
+
 func (c *Conn) send(ctx context.Context, ca *call) (int32, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrUnsent, err)

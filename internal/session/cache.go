@@ -95,6 +95,7 @@ type session struct {
 		sync.Mutex
 		epoch int32 // the next one expected
 		parts list
+		over  func() // ends the wait of the request that uses the session; nil: none waits
 	}
 }
 
@@ -124,9 +125,12 @@ func (c *Cache) Open(now int64, r Request) (*Context, error) {
 	if s == nil {
 		return nil, kerr.FetchSessionIDNotFound
 	}
-	left, epoch, err := s.update(r)
+	left, epoch, over, err := s.update(r)
 	if err != nil {
 		return nil, err
+	}
+	if over != nil {
+		over()
 	}
 	if left == 0 { // everything was forgotten: the session ends, the answer is an empty full one
 		c.remove(r.ID)
@@ -138,15 +142,16 @@ func (c *Cache) Open(now int64, r Request) (*Context, error) {
 	return &Context{cache: c, session: s, epoch: epoch}, nil
 }
 
-// update applies an incremental request and returns how many partitions are left and the epoch that the answer must still find.
-func (s *session) update(r Request) (left int, epoch int32, err error) {
+// update applies an incremental request and returns how many partitions are left, the epoch that the answer must still find, and
+// what ends the wait of the request before, which nobody hears any more.
+func (s *session) update(r Request) (left int, epoch int32, over func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.usesIDs != r.UsesIDs {
-		return 0, 0, kerr.FetchSessionTopicIDError
+		return 0, 0, nil, kerr.FetchSessionTopicIDError
 	}
 	if s.mu.epoch != r.Epoch {
-		return 0, 0, kerr.InvalidFetchSessionEpoch
+		return 0, 0, nil, kerr.InvalidFetchSessionEpoch
 	}
 	for _, p := range r.Partitions {
 		s.mu.parts.put(p)
@@ -155,7 +160,8 @@ func (s *session) update(r Request) (left int, epoch int32, err error) {
 		s.mu.parts.remove(k)
 	}
 	s.mu.epoch = nextEpoch(s.mu.epoch)
-	return len(s.mu.parts.byKey), s.mu.epoch, nil
+	over, s.mu.over = s.mu.over, nil
+	return len(s.mu.parts.byKey), s.mu.epoch, over, nil
 }
 
 func (c *Cache) remove(id int32) {

@@ -48,6 +48,25 @@ func (x *Context) Append(dst []Partition) []Partition {
 	return dst
 }
 
+// OnSuperseded has over called, once, when the next request of the same session comes, and at once when it has come already: a
+// fetcher that has something new to ask does not wait for what it asked before, and answers leave a connection in order. over runs
+// on the goroutine of that request and must not block. It does nothing outside a session.
+func (x *Context) OnSuperseded(over func()) {
+	s := x.session
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	late := s.mu.epoch != x.epoch
+	if !late {
+		s.mu.over = over
+	}
+	s.mu.Unlock()
+	if late {
+		over()
+	}
+}
+
 // Finish takes the results, in the order of parts (which Append gave), calls include for each one that the answer has to carry,
 // and returns the session id for the answer: 0 when there is none. The error is INVALID_FETCH_SESSION_EPOCH when the same session
 // was used by another request meanwhile; then nothing is included.
@@ -67,6 +86,7 @@ func (x *Context) Finish(now int64, parts []Partition, results []Result, include
 	if s.mu.epoch != x.epoch {
 		return 0, kerr.InvalidFetchSessionEpoch
 	}
+	s.mu.over = nil
 	for i := range min(len(results), len(parts)) {
 		n := s.mu.parts.byKey[parts[i].Key]
 		if n == nil {

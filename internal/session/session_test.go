@@ -234,3 +234,43 @@ func BenchmarkIncrementalFetch(b *testing.B) {
 		})
 	}
 }
+
+// TestTheNextRequestEndsTheWaitOfTheOneBefore: a follower that has to ask for one more partition must not wait for its long poll.
+func TestTheNextRequestEndsTheWaitOfTheOneBefore(t *testing.T) {
+	c := cache(10)
+	p := []Partition{{Key: Key{Topic: "t"}}}
+	x, err := c.Open(0, Request{Epoch: 0, Partitions: p, Follower: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := 0
+	x.OnSuperseded(func() { ended++ }) // no session yet
+	id, err := x.Finish(0, p, []Result{{}}, func(int) {})
+	if err != nil || id == 0 {
+		t.Fatal(id, err)
+	}
+	first, err := c.Open(0, Request{ID: id, Epoch: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.OnSuperseded(func() { ended++ })
+	second, err := c.Open(0, Request{ID: id, Epoch: 2})
+	if err != nil || ended != 1 {
+		t.Fatalf("%v, %d waits ended, want 1", err, ended)
+	}
+	if _, err := first.Finish(0, p, []Result{{HW: 5}}, func(int) {}); err != kerr.InvalidFetchSessionEpoch {
+		t.Fatalf("answer of a superseded request: %v", err)
+	}
+	first.OnSuperseded(func() { ended++ })
+	if ended != 2 {
+		t.Fatal("a request that came too late for the call was not told")
+	}
+	second.OnSuperseded(func() { ended++ })
+	told := 0
+	if _, err := second.Finish(0, p, []Result{{HW: 5}}, func(int) { told++ }); err != nil || told != 1 {
+		t.Fatalf("%v, told %d: the superseded answer counted as told", err, told)
+	}
+	if _, err := c.Open(0, Request{ID: id, Epoch: 3}); err != nil || ended != 2 {
+		t.Fatalf("%v, %d: a request that was answered was told", err, ended)
+	}
+}
