@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/vfs"
@@ -108,7 +109,7 @@ func (d *Dir) Quarantined() []Quarantined {
 // Errors: ErrLocked, ErrForeign, ErrFormat, each one line that names the path.
 func OpenDir(fsys vfs.FS, path string, o DirOptions) (_ *Dir, err error) {
 	if _, err := fsys.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if err := makeDir(fsys, path); err != nil {
+		if err := fsys.MkdirAll(path, dirPerm); err != nil {
 			return nil, fmt.Errorf("create log directory %s: %w", path, err)
 		}
 	}
@@ -136,6 +137,11 @@ func OpenDir(fsys vfs.FS, path string, o DirOptions) (_ *Dir, err error) {
 	if err := d.checkFormat(); err != nil {
 		return nil, err
 	}
+	// What is seen here is believed from now on. A process killed between a rename and the sync of the folder leaves a list that a
+	// power cut would take back: a log start that falls again, a recovery point above a log that was cut because of the new one.
+	if err := d.fs.SyncDir(path); err != nil {
+		return nil, err
+	}
 	if err := d.checkIdentity(o); err != nil {
 		return nil, err
 	}
@@ -151,21 +157,20 @@ func OpenDir(fsys vfs.FS, path string, o DirOptions) (_ *Dir, err error) {
 	return d, nil
 }
 
-// makeDir creates a log directory and makes its name durable, and that of every parent it had to create:
-// syncing what is in a folder does not cover the folder's own entry.
-func makeDir(fsys vfs.FS, path string) error {
-	if _, err := fsys.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if parent := filepath.Dir(path); parent != path {
-		if err := makeDir(fsys, parent); err != nil {
+// syncParents makes the path to a fresh log directory durable, up to the root: syncing what is in a folder does not cover the folder's
+// own entry. It runs until the format file is there, not only where the directory is missing: a process that was killed between
+// creating the folders and syncing them leaves a directory that exists and that a power cut would still take away, with all in it.
+func syncParents(fsys vfs.FS, path string) error {
+	for parent := filepath.Dir(path); parent != path; path, parent = parent, filepath.Dir(parent) {
+		err := fsys.SyncDir(parent)
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EROFS) {
+			continue // a folder that may not be read, or that knows no sync, is none that was created here
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if err := fsys.MkdirAll(path, dirPerm); err != nil {
-		return err
-	}
-	return fsys.SyncDir(filepath.Dir(path))
+	return nil
 }
 
 func (d *Dir) release() error {
@@ -185,6 +190,9 @@ func (d *Dir) checkFormat() error {
 	name := filepath.Join(d.path, fileFormat)
 	raw, err := vfs.ReadFile(d.fs, name, maxSmallFile)
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := syncParents(d.fs, d.path); err != nil {
+			return err
+		}
 		return writeAtomic(d.fs, name, []byte(strconv.Itoa(formatNumber)+"\n"))
 	}
 	if err != nil {

@@ -210,6 +210,8 @@ func (l *Log) recoverLocked(now int64) error {
 	// Without a recovery point nothing says that this log was ever synced: a kill before its first flush leaves records in
 	// the page cache and a folder that a power cut takes away with all that is acknowledged from now on.
 	l.mu.newborn = l.mu.mark == 0
+	// Nor that its names are on disk: an empty segment made by a roll may wait for its first record since before a kill.
+	l.mu.dirDirty = true
 	first := l.mu.segs[0].base
 	start = max(start, first)
 	l.start.Store(start)
