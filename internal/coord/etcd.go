@@ -2,10 +2,12 @@ package coord
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/url"
 	"path/filepath"
 	"sync"
@@ -36,6 +38,28 @@ type EtcdOptions struct {
 	Log        *slog.Logger
 	QuotaBytes int64 // size at which etcd refuses writes; 0: 2 GiB
 	NoSync     bool  // for tests only: loses data in a crash
+
+	// Cluster is the members that begin the store together, this broker among them; Identity.Peer is its
+	// own entry. Empty for a broker that began alone; with Identity.Peer set others may join that one.
+	Cluster []Peer
+	// HTTP and GRPC carry raft and the client API, both at Identity.Peer: two shares of one port. Closed by
+	// Close. Nil for a broker without a peer address.
+	HTTP, GRPC net.Listener
+	TLS        *TLS   // towards other members; nil: in the clear
+	Local      net.IP // source address of connections, nil for the system's choice
+	// Tick and ElectionTicks are raft's, used when there is a peer address. 0: 50 ms and 6. Networks with
+	// slower round trips need more; an election takes one to two times their product.
+	Tick          time.Duration
+	ElectionTicks int
+	// Start bounds the wait of a member that has no data yet for the others; nil: as long as it takes.
+	Start context.Context
+}
+
+// TLS is how members of the store reach each other: files, because etcd's transport reads them itself, and
+// the same as a configuration of the dialling side.
+type TLS struct {
+	Certificate, Key, CA string
+	Client               *tls.Config
 }
 
 const (
@@ -284,7 +308,7 @@ func (e *Etcd) Lead(ctx context.Context) (*Term, error) {
 		}
 		mod = g.Kvs[0].ModRevision
 	}
-	c := meta.PutController(meta.ControllerRecord{Epoch: was.Epoch + 1, Broker: e.id.NodeID, Incarnation: e.id.Incarnation})
+	c := meta.PutController(e.id.Record(was.Epoch + 1))
 	r, err := e.commit(ctx, clientv3.Compare(clientv3.ModRevision(key), "=", mod), clientv3.OpPut(key, string(c.Value)))
 	if err != nil {
 		return nil, fmt.Errorf("take the lead: %w", err)

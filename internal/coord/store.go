@@ -89,6 +89,12 @@ func (t *Term) Ended() bool {
 type Identity struct {
 	NodeID      int32
 	Incarnation meta.UUID
+	Peer        string // advertised peer address, host:port; "" for none
+}
+
+// Record is what a take-over writes into meta.KeyController. It is for implementations of Store.
+func (i Identity) Record(epoch int32) meta.ControllerRecord {
+	return meta.ControllerRecord{Epoch: epoch, Broker: i.NodeID, Incarnation: i.Incarnation, Peer: i.Peer}
 }
 
 // CheckSize refuses what no append takes. It is for implementations of Store.

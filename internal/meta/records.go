@@ -28,6 +28,8 @@ type ControllerRecord struct {
 	Epoch       int32 `json:"epoch"`       // +1 at each take-over
 	Broker      int32 `json:"broker"`      // node id of the controller
 	Incarnation UUID  `json:"incarnation"` // of its process
+	// Peer is the peer address, host:port, where its controller is reached; "" for a broker that is alone.
+	Peer string `json:"peer,omitempty"`
 }
 
 // ProducerIDRecord is the value of KeyProducerIDs.

@@ -172,7 +172,7 @@ func (s *Store) Lead(ctx context.Context) (*coord.Term, error) {
 			return nil, err
 		}
 	}
-	r = meta.ControllerRecord{Epoch: r.Epoch + 1, Broker: s.id.NodeID, Incarnation: s.id.Incarnation}
+	r = s.id.Record(r.Epoch + 1)
 	rev := s.h.writeLocked([]meta.Change{meta.PutController(r)})
 	if s.h.mu.term != nil {
 		s.h.mu.term.End()
