@@ -22,6 +22,8 @@ const (
 	Fenced
 	// Wrote: the log now ends at End, its last epoch is LastEpoch, after an append or a cut; Flushed is durable.
 	Wrote
+	// Heard: an answer to a fetch that was overtaken by a newer one tells the leader's high watermark HW.
+	Heard
 )
 
 // FollowerIn is one input. Fields that the kind does not name are zero.
@@ -72,6 +74,7 @@ type Follower struct {
 	hw, leaderHW int64
 	seq          int64
 	waits        bool // for the answer to fetch seq
+	agreed       bool // the leader's last answer found this log to be a prefix of its own
 }
 
 var _ det.Machine[FollowerIn, FollowerOut] = (*Follower)(nil)
@@ -98,11 +101,19 @@ func (f *Follower) Step(_ det.Instant, in FollowerIn) FollowerOut {
 		f.hw = min(f.hw, f.end)
 		f.learn()
 		return f.next()
+	case Heard:
+		if f.agreed {
+			f.leaderHW = max(f.leaderHW, in.HW)
+			f.learn()
+		}
+		return FollowerOut{HW: f.hw}
 	}
 	if !f.waits || in.Seq != f.seq {
 		return FollowerOut{HW: f.hw} // an answer that came twice, or too late
 	}
 	f.waits = false
+	// What was compared with the leader's log before a cut says nothing of a high watermark told since.
+	f.agreed = in.Kind == Records || f.agreed && in.Kind == Lost
 	switch in.Kind {
 	case Records:
 		f.leaderHW = max(f.leaderHW, in.HW)
@@ -139,8 +150,10 @@ func (f *Follower) Step(_ det.Instant, in FollowerIn) FollowerOut {
 func (f *Follower) learn() { f.hw = max(f.hw, min(f.leaderHW, f.flushed)) }
 
 func (f *Follower) next() FollowerOut {
-	if f.flushed < f.end {
-		// The fetch offset is the acknowledgement: it must not name bytes that a crash can take.
+	if f.flushed < f.end && f.end >= f.leaderHW {
+		// The fetch offset is the acknowledgement: it must not name bytes that a crash can take. Below the
+		// leader's high watermark it acknowledges nothing: a member of the in-sync set is never there, and
+		// nobody joins it from there. A follower that is far behind need not sync each answer.
 		return FollowerOut{Act: Flush, HW: f.hw}
 	}
 	return f.ask(Fetch)
