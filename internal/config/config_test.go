@@ -310,7 +310,7 @@ func TestValidationSentences(t *testing.T) {
 		m    map[string]string
 	}{
 		{"", map[string]string{"log.retention.ms": "1"}}, {"", map[string]string{"node.id": "3"}}, {"", map[string]string{"listeners": "PLAINTEXT://:1"}}, {"", map[string]string{"cordoned.log.dirs": "/a"}},
-		{"1", map[string]string{"cordoned.log.dirs": "/a"}}, {"1", map[string]string{"log.cleaner.threads": "-1"}}, {"1", map[string]string{"sasl.jaas.config": "x"}},
+		{"1", map[string]string{"cordoned.log.dirs": "/a"}}, {"1", map[string]string{"cordoned.log.dirs": "*"}}, {"1", map[string]string{"log.cleaner.threads": "-1"}}, {"1", map[string]string{"sasl.jaas.config": "x"}},
 	} {
 		for k, v := range c.m {
 			b.WriteString("broker " + c.name + " " + k + " " + v + ": ")

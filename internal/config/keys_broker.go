@@ -12,8 +12,9 @@ var (
 	LogDir = broker[[]string]("log.dir", "milena-data", "Data directory, used where log.dirs is not set.", kafkaHas("/tmp/kafka-logs"))
 	// LogDirs is log.dirs.
 	LogDirs = broker[[]string]("log.dirs", null, "Data directories, separated by commas; partitions are spread over them.")
-	_       = broker[[]string]("cordoned.log.dirs", "", "Data directories that get no new partitions.", perBroker, inert(whyCordon))
-	_       = broker[string]("metadata.log.dir", null, "Where Kafka keeps its metadata log.", inert(whyMeta))
+	// CordonedLogDirs is cordoned.log.dirs (KIP-1066).
+	CordonedLogDirs = broker[[]string]("cordoned.log.dirs", "", "* keeps new partitions away from this broker, which is being emptied. Single directories cannot be cordoned.", perBroker, listOf("*"))
+	_               = broker[string]("metadata.log.dir", null, "Where Kafka keeps its metadata log.", inert(whyMeta))
 )
 
 // Keys of the broker: listeners.

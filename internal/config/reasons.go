@@ -7,7 +7,6 @@ const (
 	whyTier       = "tiered storage is not built yet"
 	whyMeta       = "Milena keeps metadata in its coordination store and has no controller quorum of its own"
 	whyRoles      = "every broker of Milena is also able to coordinate"
-	whyCordon     = "data directories cannot be cordoned yet"
 	whyPlain      = "only PLAINTEXT is served: TLS and SASL come later"
 	whySec        = "read with TLS and SASL, which are not served yet"
 	whyAcl        = "access control is not built yet, and Milena loads no Java class"

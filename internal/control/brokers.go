@@ -1,6 +1,8 @@
 package control
 
 import (
+	"cmp"
+	"maps"
 	"math"
 	"slices"
 
@@ -41,6 +43,58 @@ type Registration struct {
 	Rack          string
 	Dirs          []meta.UUID
 	PreviousEpoch int64 // broker epoch in the clean-shutdown mark, -1 when there is none
+	// Features are the levels that the broker's binary supports; a level that is finalized and not named here is one it
+	// does not know. nil: not compared (this binary speaks of itself).
+	Features []FeatureRange
+}
+
+// FeatureRange is the levels of one feature that a binary supports.
+type FeatureRange struct {
+	Name     string
+	Min, Max int16
+}
+
+// FeatureFormat is the name under which a broker tells which formats of the metadata it can read. It is no feature
+// that clients see.
+const FeatureFormat = "milena.format"
+
+// Supported is what this binary supports.
+func Supported() []FeatureRange {
+	out := []FeatureRange{{FeatureFormat, 1, Format}, {FeatureELR, 0, 1}}
+	for name, level := range Features() {
+		if name != FeatureELR {
+			out = append(out, FeatureRange{name, 1, level})
+		}
+	}
+	slices.SortFunc(out, func(a, b FeatureRange) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// checkFeatures refuses a binary that does not know what this cluster already uses: it would take records for
+// something else, or promise clients what it cannot do.
+func (c *Cluster) checkFeatures(r Registration) *Error {
+	if r.Features == nil {
+		return nil
+	}
+	of := func(name string) (f FeatureRange) {
+		for _, f = range r.Features {
+			if f.Name == name {
+				return f
+			}
+		}
+		return FeatureRange{Name: name}
+	}
+	have := c.Image.Cluster()
+	if f := of(FeatureFormat); have.Format < int(f.Min) || have.Format > int(f.Max) {
+		return refuse(kerr.UnsupportedVersion, "broker %d reads formats %d to %d of the metadata, this cluster uses %d", r.ID, f.Min, f.Max, have.Format)
+	}
+	names := slices.Sorted(maps.Keys(have.Features))
+	for _, name := range names {
+		if f, level := of(name), have.Features[name]; level > 0 && (level < f.Min || level > f.Max) {
+			return refuse(kerr.UnsupportedVersion, "broker %d supports levels %d to %d of %s, this cluster uses %d: its binary is too old, or too new", r.ID, f.Min, f.Max, name, level)
+		}
+	}
+	return nil
 }
 
 // Register plans a broker's (new) registration: fenced, and leading nothing. What its former
@@ -54,6 +108,9 @@ func (c *Cluster) Register(r Registration) (Plan, error) {
 	}
 	if r.ClusterID != "" && r.ClusterID != c.Image.ClusterID() {
 		return Plan{}, refuse(kerr.InconsistentClusterID, "broker %d belongs to cluster %s, this is cluster %s", r.ID, r.ClusterID, c.Image.ClusterID())
+	}
+	if err := c.checkFeatures(r); err != nil {
+		return Plan{}, err
 	}
 	b := &meta.Broker{ID: r.ID, Incarnation: r.Incarnation, Endpoints: r.Endpoints, Rack: r.Rack, Dirs: r.Dirs, Fenced: true}
 	ch := meta.PutBroker(b)
@@ -161,17 +218,23 @@ func (c *Cluster) broker(id int32, epoch int64) (*meta.Broker, error) {
 	return b, nil
 }
 
-// leave is the partition changes after a broker has gone.
+// leave is the partition changes after a broker has gone, those first that get another leader: nobody can write to
+// them until then, and with many partitions the plan has several steps.
 func (m *moves) leave(id int32) []meta.Change {
-	var cs []meta.Change
+	var first, rest []meta.Change
 	for _, t := range m.c.Image.Topics() {
 		for n, part := range t.Partitions {
-			if np := m.without(t.Name, part, id); np != nil {
-				cs = append(cs, meta.PutPartition(t.ID, int32(n), np))
+			np := m.without(t.Name, part, id)
+			switch {
+			case np == nil:
+			case np.Leader != part.Leader:
+				first = append(first, meta.PutPartition(t.ID, int32(n), np))
+			default:
+				rest = append(rest, meta.PutPartition(t.ID, int32(n), np))
 			}
 		}
 	}
-	return cs
+	return append(first, rest...)
 }
 
 func remove(s []int32, v int32) []int32 {

@@ -103,6 +103,17 @@ func (l *Liveness) Closed(id int32, conn uint64, now int64) {
 	}
 }
 
+// Extend gives every broker more time, in milliseconds: the machine that listens stood still that long (SIGSTOP, a
+// paused virtual machine), and what it did not hear says nothing about who did not speak.
+func (l *Liveness) Extend(ms int64) {
+	for _, p := range l.brokers {
+		p.heard += ms
+		if p.closed >= 0 {
+			p.closed += ms
+		}
+	}
+}
+
 // deadline is when a broker counts as dead unless it is heard again.
 func (l *Liveness) deadline(p *pulse) int64 {
 	at := p.heard + l.sessionMs

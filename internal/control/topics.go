@@ -218,7 +218,9 @@ func (c *Cluster) newReplicas(w *NewTopic) ([][]int32, *Error) {
 func (c *Cluster) place(first, n, factor int) ([][]int32, *Error) {
 	bs := make([]placement.Broker, 0, len(c.Image.Brokers()))
 	for _, b := range c.Image.Brokers() {
-		bs = append(bs, placement.Broker{ID: b.ID, Rack: b.Rack, Fenced: b.Fenced || b.Draining})
+		if !c.leaving(b.ID) { // a broker that is being emptied would have to give it away again
+			bs = append(bs, placement.Broker{ID: b.ID, Rack: b.Rack, Fenced: b.Fenced || b.Draining})
+		}
 	}
 	rs, err := placement.Place(bs, first, n, factor, c.Rand(max(len(bs), 1)))
 	if err != nil {

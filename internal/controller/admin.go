@@ -93,18 +93,24 @@ func (c *Controller) AlterConfigs(ctx context.Context, wishes []control.ConfigCh
 	if err == nil {
 		return res
 	}
-	e := wireError(err)
-	out := make([]*control.Error, len(wishes))
-	for i := range out {
-		out[i] = e
-	}
-	return out
+	return all(len(wishes), wireError(err))
 }
 
-// RegisterBroker registers a new incarnation, fenced and leading nothing. The epoch is its proof of
+// RegisterBroker registers a new incarnation of this broker, fenced and leading nothing. The epoch is its proof of
 // being the newest.
 func (c *Controller) RegisterBroker(ctx context.Context, r control.Registration) (epoch int64, err error) {
-	rev, err := c.do(ctx, func(cl *control.Cluster) (control.Plan, error) { return cl.Register(r) })
+	return c.register(ctx, r, true)
+}
+
+// register registers a broker. One that lives keeps its id; own: the wish is of this very process, which holds the
+// lock on the data directories, so a former incarnation has ended however alive its record looks.
+func (c *Controller) register(ctx context.Context, r control.Registration, own bool) (epoch int64, err error) {
+	rev, err := c.do(ctx, func(cl *control.Cluster) (control.Plan, error) {
+		if e := c.pulses.check(cl.Image, r); e != nil && !(own && r.ID == c.o.NodeID) {
+			return control.Plan{}, e
+		}
+		return cl.Register(r)
+	})
 	if err != nil {
 		return 0, wireError(err)
 	}
@@ -112,8 +118,10 @@ func (c *Controller) RegisterBroker(ctx context.Context, r control.Registration)
 }
 
 // UnfenceBroker lets a registered broker take part: clients see it, and it is elected where it can
-// be. Call it when the broker has caught up with its own registration and can serve.
+// be. Call it when the broker has caught up with its own registration and can serve. It is for a broker that runs in
+// this process and sends no heartbeats: it counts as alive from then on.
 func (c *Controller) UnfenceBroker(ctx context.Context, id int32, epoch int64) error {
+	c.pulses.keep(id, epoch)
 	_, err := c.do(ctx, func(cl *control.Cluster) (control.Plan, error) { return cl.Unfence(id, epoch) })
 	return asError(err)
 }
@@ -132,18 +140,25 @@ func (c *Controller) FenceBroker(ctx context.Context, id int32, epoch int64) err
 
 // AllocateProducerIDs grants this broker the ids first to first+n-1.
 func (c *Controller) AllocateProducerIDs(ctx context.Context) (first int64, n int32, err error) {
+	b := c.Image().Broker(c.o.NodeID)
+	if b == nil {
+		return 0, 0, &control.Error{Code: kerr.BrokerIDNotRegistered, Message: "this broker is not registered yet"}
+	}
+	if first, n, err = c.grantProducerIDs(ctx, b.ID, b.Epoch); err != nil {
+		return 0, 0, wireError(err)
+	}
+	return first, n, nil
+}
+
+func (c *Controller) grantProducerIDs(ctx context.Context, id int32, epoch int64) (first int64, n int32, err error) {
 	var got int64
 	_, err = c.do(ctx, func(cl *control.Cluster) (control.Plan, error) {
-		b := cl.Image.Broker(c.o.NodeID)
-		if b == nil {
-			return control.Plan{}, &control.Error{Code: kerr.BrokerIDNotRegistered, Message: "this broker is not registered yet"}
-		}
-		p, first, err := cl.AllocateProducerIDs(b.ID, b.Epoch)
+		p, first, err := cl.AllocateProducerIDs(id, epoch)
 		got = first
 		return p, err
 	})
 	if err != nil {
-		return 0, 0, wireError(err)
+		return 0, 0, err
 	}
 	return got, control.ProducerIDBlock, nil
 }
@@ -154,4 +169,86 @@ func asError(err error) error {
 		return nil
 	}
 	return wireError(err)
+}
+
+// AlterReassignments begins, replaces and cancels reassignments (KIP-455); one error, or nil, for each wish.
+// otherFactor allows a wish to change the replication factor (KIP-860).
+func (c *Controller) AlterReassignments(ctx context.Context, wishes []control.Reassignment, otherFactor bool) []*control.Error {
+	var res []*control.Error
+	_, err := c.do(ctx, func(cl *control.Cluster) (control.Plan, error) {
+		p, r := cl.Reassign(wishes, otherFactor)
+		res = r
+		return p, nil
+	})
+	if err == nil {
+		return res
+	}
+	return all(len(wishes), wireError(err))
+}
+
+// all is the same refusal for n wishes.
+func all(n int, e *control.Error) []*control.Error {
+	out := make([]*control.Error, n)
+	for i := range out {
+		out[i] = e
+	}
+	return out
+}
+
+// ListReassignments lists running reassignments, of the given partitions or (nil) of all.
+func (c *Controller) ListReassignments(ctx context.Context, only []meta.TopicPartition) ([]control.Moving, error) {
+	var res []control.Moving
+	_, err := c.do(ctx, func(cl *control.Cluster) (control.Plan, error) {
+		res = cl.Reassigning(only)
+		return control.Plan{}, nil
+	})
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return res, nil
+}
+
+// ElectLeaders elects by request (KIP-460); only nil means all partitions, and then those that need no election are
+// left out of the answer. The error is about the request as a whole.
+func (c *Controller) ElectLeaders(ctx context.Context, typ control.ElectionType, only []meta.TopicPartition) ([]control.Election, error) {
+	var res []control.Election
+	_, err := c.do(ctx, func(cl *control.Cluster) (control.Plan, error) {
+		p, r, err := cl.ElectLeaders(typ, only)
+		res = r
+		return p, err
+	})
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return res, nil
+}
+
+// UnregisterBroker forgets a broker; BROKER_ID_NOT_REGISTERED when there is none of that id. A broker that still runs
+// registers again.
+func (c *Controller) UnregisterBroker(ctx context.Context, id int32) error {
+	_, err := c.do(ctx, func(cl *control.Cluster) (control.Plan, error) { return cl.Unregister(id) })
+	return asError(err)
+}
+
+// Balance says what the balancer would move; with execute it begins to, apart from what is refused. Brokers that are
+// being emptied (control.Cluster.Leaving) are added to b.Leaving.
+func (c *Controller) Balance(ctx context.Context, b control.Balancing, execute bool) ([]control.Relocation, error) {
+	if b.Bytes == nil {
+		b.Bytes = c.o.Bytes
+	}
+	var res []control.Relocation
+	_, err := c.do(ctx, func(cl *control.Cluster) (control.Plan, error) {
+		wish := b
+		wish.Leaving = append(cl.Leaving(), b.Leaving...)
+		res = cl.Balance(wish)
+		if !execute {
+			return control.Plan{}, nil
+		}
+		p, _ := cl.Reassign(cl.Wishes(res, len(res)), true)
+		return p, nil
+	})
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return res, nil
 }

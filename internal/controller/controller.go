@@ -25,6 +25,8 @@ type Options struct {
 	NewID     func() meta.UUID // fresh random ids, never zero
 	Rand      func(n int) int  // in [0, n), safe for concurrent use
 	Log       *slog.Logger     // nil: silent
+	// Bytes is the size of one replica, for the balancer; nil: not known, replicas only are counted.
+	Bytes func(meta.TopicPartition) int64
 }
 
 // Controller follows the cluster's metadata and, while this broker leads, changes it.
@@ -33,11 +35,17 @@ type Controller struct {
 	log    *slog.Logger
 	image  atomic.Pointer[meta.Image]
 	ops    chan *op
-	ready  chan struct{} // closed when the first term of this process can serve
+	ready  chan struct{} // closed when the cluster is known to be there; readyOnce does it
 	failed chan struct{} // closed when the image cannot go on
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	pulses *pulses
+	due    duties // what a term does by itself, beside answering
+	// serving is the term under which this broker answers as controller; nil or ended: it does not.
+	serving atomic.Pointer[coord.Term]
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+
+	readyOnce sync.Once
 
 	subs struct { // held while subscribers run: each sees every delta once, in order
 		sync.Mutex
@@ -53,7 +61,8 @@ type Controller struct {
 
 // New makes a controller. Nothing runs before Start.
 func New(o Options) *Controller {
-	c := &Controller{o: o, log: o.Log, ops: make(chan *op), ready: make(chan struct{}), failed: make(chan struct{})}
+	c := &Controller{o: o, log: o.Log, ops: make(chan *op), ready: make(chan struct{}), failed: make(chan struct{}), pulses: newPulses(o.Static)}
+	c.due.wake = make(chan struct{}, 1)
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -78,9 +87,13 @@ func (c *Controller) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.wg.Add(2)
+	c.wg.Add(3)
 	go c.follow(tail)
 	go c.lead()
+	go func() {
+		defer c.wg.Done()
+		c.pulses.run(c.ctx.Done())
+	}()
 	return nil
 }
 
@@ -89,6 +102,10 @@ func (c *Controller) Start(ctx context.Context) error {
 func (c *Controller) Ready(ctx context.Context) error {
 	select {
 	case <-c.ready:
+		// Checked by whoever joins, too: a member that never leads would mix two clusters' logs.
+		if id := c.Image().ClusterID(); c.o.ClusterID != "" && c.o.ClusterID != id {
+			return &control.Error{Code: kerr.InconsistentClusterID, Message: fmt.Sprintf("the data directories belong to cluster %s, but the coordination store to cluster %s", c.o.ClusterID, id)}
+		}
 		return nil
 	case <-c.failed:
 		return c.over()
@@ -168,6 +185,20 @@ func (c *Controller) publish(im *meta.Image, d *meta.Delta) {
 	close(c.mu.changed)
 	c.mu.changed = make(chan struct{})
 	c.mu.Unlock()
+	if len(d.Brokers) > 0 {
+		c.pulses.sync(im)
+	}
+	c.due.see(d)
+	if c.known(im) {
+		c.readyOnce.Do(func() { close(c.ready) })
+	}
+}
+
+// known says that the cluster has an id, and a controller which is not this broker: its term need not come first.
+// A record that names this broker is of an earlier process, or of a term that has not put things in order yet.
+func (c *Controller) known(im *meta.Image) bool {
+	id, _ := im.Controller()
+	return im.ClusterID() != "" && id >= 0 && id != c.o.NodeID
 }
 
 // await waits until the local image shows revision rev.

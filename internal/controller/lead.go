@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/milena-mq/milena/internal/control"
 	"github.com/milena-mq/milena/internal/coord"
 	"github.com/milena-mq/milena/internal/meta"
@@ -33,14 +35,8 @@ type outcome struct {
 // do plans and appends on the lead goroutine, then waits until the local image shows the result.
 func (c *Controller) do(ctx context.Context, plan func(*control.Cluster) (control.Plan, error)) (first coord.Revision, err error) {
 	o := &op{plan: plan, done: make(chan outcome, 1)}
-	select {
-	case c.ops <- o:
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	case <-c.failed:
-		return 0, c.over()
-	case <-c.ctx.Done():
-		return 0, coord.ErrClosed
+	if err := c.enqueue(ctx, o); err != nil {
+		return 0, err
 	}
 	select {
 	case r := <-o.done:
@@ -54,6 +50,29 @@ func (c *Controller) do(ctx context.Context, plan func(*control.Cluster) (contro
 		return 0, c.over()
 	case <-c.ctx.Done():
 		return 0, coord.ErrClosed
+	}
+}
+
+// enqueue gives a wish to the lead goroutine. While another broker is the controller there is nobody to give it to.
+func (c *Controller) enqueue(ctx context.Context, o *op) error {
+	for {
+		c.mu.Lock()
+		changed := c.mu.changed
+		c.mu.Unlock()
+		if id, _ := c.Image().Controller(); id >= 0 && id != c.o.NodeID && !c.Leads() {
+			return &control.Error{Code: kerr.NotController, Message: fmt.Sprintf("broker %d is the controller, not this one", id)}
+		}
+		select {
+		case c.ops <- o:
+			return nil
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.failed:
+			return c.over()
+		case <-c.ctx.Done():
+			return coord.ErrClosed
+		}
 	}
 }
 
@@ -111,16 +130,23 @@ func (c *Controller) term() error {
 	if err := c.settle(r); err != nil {
 		return err
 	}
-	c.log.Debug("controller", "term", t.Epoch)
-	select {
-	case <-c.ready:
-	default:
-		close(c.ready)
-	}
+	c.log.Info("this broker is the controller", "term", t.Epoch)
+	c.serving.Store(t)
+	defer c.serving.Store(nil)
+	c.readyOnce.Do(func() { close(c.ready) })
+	c.due.begin(r)
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case o := <-c.ops:
 			o.done <- c.serve(r, o)
+		case <-c.pulses.wake:
+			c.tick(r)
+		case <-c.due.wake:
+			c.tick(r)
+		case <-tick.C:
+			c.tick(r)
 		case <-t.Done():
 			return nil
 		case <-c.failed:

@@ -1,0 +1,257 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/milena-mq/milena/internal/config"
+	"github.com/milena-mq/milena/internal/control"
+	"github.com/milena-mq/milena/internal/coord"
+	"github.com/milena-mq/milena/internal/meta"
+)
+
+const (
+	// settle is how long after the last preferred replica came into an ISR leadership goes back, so that one sweep
+	// moves what one returning broker is preferred for, and not each partition by itself.
+	settle = time.Second
+	// settleAtMost bounds that wait while more and more come back.
+	settleAtMost = 5 * time.Second
+	// growEvery is how often the topics of coordinators are compared with the brokers there are, beside the moments
+	// at which a broker joins.
+	growEvery = 5 * time.Second
+	// growAtOnce is how many partitions of coordinators' topics grow at the same time.
+	growAtOnce = 10
+)
+
+// duties is what the controller does by itself. Times are those of the lead goroutine, apart from mu.
+type duties struct {
+	wake chan struct{}
+	// When each comes next. The zero time is now.
+	preferred, offline, grow, balance time.Time
+
+	mu struct {
+		sync.Mutex
+		homeFirst, homeLast time.Time // a preferred replica came into an ISR: first and last time since the sweep
+		offline, grow       bool      // a reason came up
+	}
+}
+
+// begin is for a new term: what the one before may have missed is looked for at once.
+func (d *duties) begin(*reign) {
+	now := time.Now()
+	d.offline, d.grow = now, now
+	d.preferred, d.balance = now.Add(settleAtMost), now.Add(settleAtMost)
+}
+
+// see takes the reasons out of a change of the metadata.
+func (d *duties) see(ch *meta.Delta) {
+	grow, offline := len(ch.Brokers) > 0, false
+	for r := range ch.Configs {
+		// unclean.leader.election.enable may have become true.
+		offline = offline || r.Type == meta.ResourceTopic || r.Type == meta.ResourceBroker
+	}
+	for _, t := range ch.Topics {
+		grow = grow || t.New != nil && t.New.Internal
+	}
+	if !grow && !offline {
+		return
+	}
+	d.mu.Lock()
+	d.mu.grow, d.mu.offline = d.mu.grow || grow, d.mu.offline || offline
+	d.mu.Unlock()
+	d.nudge()
+}
+
+func (d *duties) nudge() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// wakePreferred notes that preferred replicas are in sync again and do not lead.
+func (c *Controller) wakePreferred(answers []control.ISRAnswer) {
+	home := slices.ContainsFunc(answers, func(a control.ISRAnswer) bool {
+		return a.State != nil && a.State.Leader != a.State.Replicas[0] && slices.Contains(a.State.ISR, a.State.Replicas[0])
+	})
+	if !home {
+		return
+	}
+	now := time.Now()
+	c.due.mu.Lock()
+	defer c.due.mu.Unlock()
+	if c.due.mu.homeFirst.IsZero() {
+		c.due.mu.homeFirst = now
+	}
+	c.due.mu.homeLast = now
+}
+
+// take says what is due, and takes its reasons away.
+func (d *duties) take(now time.Time) (offline, grow, preferred bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	offline, grow = d.mu.offline || !now.Before(d.offline), d.mu.grow || !now.Before(d.grow)
+	d.mu.offline, d.mu.grow = false, false
+	home := !d.mu.homeFirst.IsZero() && (now.Sub(d.mu.homeLast) >= settle || now.Sub(d.mu.homeFirst) >= settleAtMost)
+	if preferred = home || !now.Before(d.preferred); preferred {
+		d.mu.homeFirst, d.mu.homeLast = time.Time{}, time.Time{}
+	}
+	return offline, grow, preferred
+}
+
+// tick does what is due: verdicts first, since everything else elects among the brokers that live.
+func (c *Controller) tick(r *reign) {
+	if r.term.Ended() {
+		return
+	}
+	decisions, paused := c.pulses.decide(r.ahead)
+	if paused && !c.proven(r) {
+		return
+	}
+	for _, d := range decisions {
+		if err := c.execute(r, d); err != nil || r.term.Ended() {
+			c.complain("carry out a verdict", err)
+			return
+		}
+	}
+	now := time.Now()
+	offline, grow, preferred := c.due.take(now)
+	l := c.cluster(r).Layers()
+	if offline {
+		c.due.offline = now.Add(time.Duration(config.UncleanLeaderElectionIntervalMs.Of(l)) * time.Millisecond)
+		c.sweep(r, "elect leaders where there are none", (*control.Cluster).SweepOffline)
+	}
+	if preferred {
+		c.due.preferred = now.Add(time.Duration(config.LeaderImbalanceCheckIntervalSeconds.Of(l)) * time.Second)
+		if config.AutoLeaderRebalanceEnable.Of(l) {
+			c.sweep(r, "elect preferred leaders", (*control.Cluster).SweepPreferred)
+		}
+	}
+	if grow {
+		c.due.grow = now.Add(growEvery)
+		c.growInternal(r)
+	}
+	if !now.Before(c.due.balance) {
+		c.due.balance = now.Add(time.Duration(config.BalancerIntervalSeconds.Of(l)) * time.Second)
+		if config.BalancerEnable.Of(l) {
+			c.balance(r)
+		}
+	}
+}
+
+// complain says an error of a duty once for each kind; it will be tried again.
+func (c *Controller) complain(what string, err error) {
+	if err != nil && !errors.Is(err, coord.ErrFenced) && !errors.Is(err, coord.ErrClosed) {
+		c.log.Warn("controller: "+what, "error", err)
+	}
+}
+
+// proven asks the store whether the term still holds, by an append of nothing.
+func (c *Controller) proven(r *reign) bool {
+	ctx, cancel := context.WithTimeout(c.ctx, storeTimeout)
+	defer cancel()
+	if _, err := c.o.Store.Append(ctx, r.term, nil); err != nil {
+		r.term.End()
+		return false
+	}
+	return true
+}
+
+func (c *Controller) execute(r *reign, d control.Decision) error {
+	cl := c.cluster(r)
+	var plan control.Plan
+	var err error
+	switch d.Verdict {
+	case control.VerdictFence:
+		plan, err = cl.Fence(d.ID, d.Epoch)
+	case control.VerdictLoseDirs:
+		plan, err = cl.LoseDirs(d.ID, d.Epoch, d.Dirs)
+	case control.VerdictDrain:
+		plan, err = cl.Drain(d.ID, d.Epoch)
+	case control.VerdictUnfence:
+		plan, err = cl.Unfence(d.ID, d.Epoch)
+	}
+	if err != nil {
+		return err
+	}
+	if plan.Len() == 0 {
+		if d.Verdict == control.VerdictDrain {
+			c.pulses.drained(d.ID, d.Epoch, r.ahead.Revision())
+		}
+		return nil
+	}
+	at := time.Now()
+	if out := c.carryOut(r, plan); out.err != nil {
+		return out.err
+	}
+	if d.Verdict == control.VerdictDrain {
+		c.pulses.nudge() // what can move has moved: the next look says so
+	}
+	c.log.Info("broker: "+d.Verdict.String(), "broker", d.ID, "because", d.Reason, "records", plan.Len(), "ms", time.Since(at).Milliseconds())
+	return nil
+}
+
+// sweep carries out one pass; a full one is followed by another.
+func (c *Controller) sweep(r *reign, what string, pass func(*control.Cluster) (control.Plan, bool, error)) {
+	for !r.term.Ended() {
+		plan, more, err := pass(c.cluster(r))
+		if err == nil && plan.Len() > 0 {
+			err = c.carryOut(r, plan).err
+		}
+		if err != nil {
+			c.complain(what, err)
+			return
+		}
+		if plan.Len() > 0 {
+			c.log.Info("controller: "+what, "partitions", plan.Len())
+		}
+		if !more || plan.Len() == 0 {
+			return
+		}
+	}
+}
+
+// growInternal gives the topics of coordinators the replicas that a cluster begun with fewer brokers could not.
+func (c *Controller) growInternal(r *reign) {
+	plan, more := c.cluster(r).GrowInternal(growAtOnce)
+	if plan.Len() > 0 {
+		if err := c.carryOut(r, plan).err; err != nil {
+			c.complain("grow the topics of coordinators", err)
+			return
+		}
+		c.log.Info("controller: topics of coordinators grow", "partitions", plan.Len())
+	}
+	if more {
+		c.due.grow = time.Now().Add(settle / 2) // as soon as those under way may have arrived
+	}
+}
+
+// balance lets the balancer move a few partitions, once everything moved before is in place.
+func (c *Controller) balance(r *reign) {
+	cl := c.cluster(r)
+	if !cl.Calm() {
+		return
+	}
+	moves := int(config.BalancerMaxMoves.Of(cl.Layers()))
+	wishes := cl.Wishes(cl.Balance(control.Balancing{Leaving: cl.Leaving(), Bytes: c.o.Bytes, Moves: moves}), moves)
+	if len(wishes) == 0 {
+		return
+	}
+	plan, errs := cl.Reassign(wishes, true)
+	for i, e := range errs {
+		if e != nil {
+			c.log.Warn("balancer: move refused", "topic", wishes[i].Topic, "partition", wishes[i].Partition, "error", e.Message)
+		}
+	}
+	if plan.Len() == 0 {
+		return
+	}
+	if err := c.carryOut(r, plan).err; err != nil {
+		c.complain("balance", err)
+		return
+	}
+	c.log.Info("balancer: moving", "partitions", plan.Len())
+}
