@@ -1,6 +1,8 @@
 package api
 
 import (
+	"context"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -17,6 +19,10 @@ import (
 //
 // The answer comes when this broker can serve the topics. REQUEST_TIMED_OUT means that they may yet
 // appear. One request makes at most control.MaxPartitionsPerRequest partitions.
+//
+// A coordinator's topic that is asked for without any setting gets those that its coordinator needs, not the
+// defaults of ordinary topics: so another broker's first use of it arrives here as an ordinary request, and
+// nobody makes a __consumer_offsets that is not compacted by leaving the settings out.
 func serveCreateTopics(c *Call) server.Reply {
 	req := c.Request.(*kmsg.CreateTopicsRequest)
 	wishes := make([]control.NewTopic, len(req.Topics))
@@ -39,7 +45,7 @@ func serveCreateTopics(c *Call) server.Reply {
 	}
 	var results []control.TopicResult
 	if len(good) > 0 {
-		results = c.Controller.CreateTopics(ctx, good, req.ValidateOnly)
+		results = c.createTopics(ctx, good, req.ValidateOnly)
 	}
 	resp := kmsg.NewPtrCreateTopicsResponse()
 	answered := make(map[string]bool)
@@ -56,6 +62,16 @@ func serveCreateTopics(c *Call) server.Reply {
 		}
 	}
 	return c.ready(resp)
+}
+
+// createTopics has the controller make topics, each with the settings it asks for.
+func (c *Call) createTopics(ctx context.Context, wishes []control.NewTopic, validateOnly bool) []control.TopicResult {
+	for i, w := range wishes {
+		if w.Partitions == -1 && w.Factor == -1 && w.Assignment == nil && w.Configs == nil && control.IsInternal(w.Name) {
+			wishes[i] = c.cluster().Automatic(w.Name)
+		}
+	}
+	return c.Controller.CreateTopics(ctx, wishes, validateOnly)
 }
 
 func newTopic(t *kmsg.CreateTopicsRequestTopic) (control.NewTopic, *control.Error) {

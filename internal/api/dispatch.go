@@ -42,6 +42,9 @@ type meter struct {
 // New makes the dispatcher.
 func New(env *Env) *API {
 	a := &API{env: env, bad: env.Metrics.Counter("milena_requests_refused_total", "Requests that were not understood or not allowed on their listener; their connection was closed.")}
+	if env.Forward != nil {
+		env.ProducerIDs = NewProducerIDs(env.allocateIDs)
+	}
 	a.clientKeys, a.peerKeys = announcedKeys(table, false), announcedKeys(table, true)
 	for i := range table {
 		r := &table[i]

@@ -9,6 +9,7 @@ import (
 
 	"github.com/milena-mq/milena/internal/config"
 	"github.com/milena-mq/milena/internal/controller"
+	"github.com/milena-mq/milena/internal/coord"
 	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/metric"
 	"github.com/milena-mq/milena/internal/partition"
@@ -23,7 +24,7 @@ type Env struct {
 	Controller  *controller.Controller
 	Partitions  *partition.Set
 	Sessions    *session.Cache // of Fetch
-	ProducerIDs *ProducerIDs
+	ProducerIDs *ProducerIDs   // New makes it where Forward is set
 	Groups      *shard.Groups
 	Static      *config.Static
 	Log         *slog.Logger
@@ -41,6 +42,8 @@ type Env struct {
 	Leads func() bool
 	// Epoch is this broker's own broker epoch, -1 before it is registered.
 	Epoch func() int64
+	// Quorum is the members of the coordination store, where it lives in the brokers; nil: elsewhere.
+	Quorum coord.Quorum
 }
 
 // leads says that this broker serves the controller's requests itself.

@@ -93,10 +93,8 @@ func (c *Call) findGroup(im *meta.Image, id string, r *kmsg.FindCoordinatorRespo
 func (c *Call) createGroupsTopic() *meta.Image {
 	ctx, cancel := context.WithTimeout(c.Conn.Context(), createWait)
 	defer cancel()
-	for _, r := range c.Controller.AutoCreate(ctx, []string{shard.GroupsTopic}) {
-		if r.Err != nil && r.Err.Code != kerr.TopicAlreadyExists {
-			c.Log.Warn("internal topic not made", "topic", r.Name, "error", r.Err)
-		}
+	for name, err := range c.firstUse(ctx, []string{shard.GroupsTopic}) {
+		c.Log.Warn("internal topic not made", "topic", name, "error", err)
 	}
-	return c.Env.Image()
+	return c.Image
 }

@@ -65,6 +65,3 @@ func forwardError(err error) *kerr.Error {
 	}
 	return kerr.NotController
 }
-
-// catchUp waits a moment until this broker's own image shows what the controller has done.
-func (c *Call) catchUp(context.Context, kmsg.Response) {}

@@ -160,12 +160,5 @@ func (c *Call) autoCreate(req *kmsg.MetadataRequest) map[string]*control.Error {
 	}
 	ctx, cancel := c.admin(0)
 	defer cancel()
-	refused := map[string]*control.Error{}
-	for _, r := range c.Controller.AutoCreate(ctx, names) {
-		if r.Err != nil {
-			refused[r.Name] = r.Err
-		}
-	}
-	c.Image = c.Controller.Image()
-	return refused
+	return c.firstUse(ctx, names)
 }
