@@ -241,6 +241,20 @@ func (l *Leader) advance(now det.Instant) Out {
 // HW is the high watermark: everything below is on every in-sync replica's disk.
 func (l *Leader) HW() int64 { return l.hw }
 
+// EndOf is up to where a follower has told that it has everything on its disk, -1 when it has not told.
+func (l *Leader) EndOf(id int32) int64 {
+	if f := l.follower(id); f != nil {
+		return f.end
+	}
+	return -1
+}
+
+// Active says that the image shows a broker neither fenced nor in controlled shutdown.
+func (l *Leader) Active(id int32) bool {
+	b, ok := l.broker(id)
+	return ok && b.Active
+}
+
 // Start is the log end at which this epoch began.
 func (l *Leader) Start() int64 { return l.start }
 

@@ -57,6 +57,12 @@ func (s *Set) Apply(im *meta.Image, d *meta.Delta) {
 	if d == nil || len(d.Configs) > 0 {
 		l := s.layers(im, "")
 		s.broker.Store(&l)
+		s.readRates()
+	}
+	was := s.apply.view
+	if d == nil || !s.apply.started || len(d.Configs) > 0 || len(d.Brokers) > 0 {
+		s.apply.view = s.look(im)
+		s.lag.Store(int64(s.apply.view.lag))
 	}
 	if d == nil || !s.apply.started {
 		// Strays first: a topic deleted and created again while this broker was down has their name.
@@ -80,6 +86,16 @@ func (s *Set) Apply(im *meta.Image, d *meta.Delta) {
 	}
 	for _, t := range s.configured(d) {
 		s.configure(im, t)
+	}
+	switch now := &s.apply.view; {
+	case now.present != was.present || now.unfenced != was.unfenced:
+		for _, t := range im.Topics() {
+			s.upsert(im, t, nil)
+		}
+	case len(d.Brokers) > 0 || now.lag != was.lag:
+		for _, p := range s.all() {
+			p.refresh(now)
+		}
 	}
 }
 
@@ -121,8 +137,9 @@ func (s *Set) configure(im *meta.Image, t *topic) {
 			continue
 		}
 		p.log.SetConfig(c.Log)
+		p.setThrottled(&c)
 		if old.MinISR != c.MinISR {
-			p.setMinISR(c.MinISR)
+			p.refresh(&s.apply.view)
 		}
 		if c.Durable() && !old.Durable() {
 			p.dir.flusher.mark(p) // what was acknowledged from memory becomes durable now
@@ -172,7 +189,7 @@ func (s *Set) upsert(im *meta.Image, mt *meta.Topic, nums []int32) {
 			j.p, j.fresh = s.create(t, j), true
 		}
 		if j.p != nil {
-			j.changed, _ = j.p.assign(s.o.NodeID, j.rec) // an error has taken the disk offline
+			j.changed, _ = j.p.assign(s.o.NodeID, &s.apply.view, j.rec) // an error has taken the disk offline
 		}
 	})
 	s.publish(t, mt, jobs)
@@ -307,8 +324,12 @@ func (s *Set) publish(t *topic, mt *meta.Topic, jobs []job) {
 	}
 }
 
-// tell calls the subscribers of a partition's topic.
+// tell calls the subscribers of a partition's topic, and those of followers.
 func (s *Set) tell(p *Partition) {
+	f := p.Follower()
+	for _, fn := range s.apply.follow {
+		fn(p, f)
+	}
 	subs := s.apply.subs[p.tp.Topic]
 	if len(subs) == 0 {
 		return
@@ -327,17 +348,9 @@ func (s *Set) tellLost() {
 	if !s.lost.Swap(false) {
 		return
 	}
-	for topic := range s.apply.subs {
-		s.mu.RLock()
-		t := s.mu.byName[topic]
-		s.mu.RUnlock()
-		if t == nil {
-			continue
-		}
-		for _, p := range t.parts { // parts change under apply only
-			if p != nil && p.dir.failed.Load() {
-				s.tell(p)
-			}
+	for _, p := range s.all() {
+		if p.dir.failed.Load() {
+			s.tell(p)
 		}
 	}
 }

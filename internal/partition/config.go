@@ -2,6 +2,7 @@ package partition
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/milena-mq/milena/internal/batch"
 	"github.com/milena-mq/milena/internal/config"
@@ -14,6 +15,9 @@ type Config struct {
 	Log    storage.LogConfig
 	Rules  batch.Rules // without the values that differ by request
 	MinISR int32
+
+	// The lists of throttled replicas, joined by commas.
+	LeaderThrottled, FollowerThrottled string
 }
 
 // Durable says that an acknowledged record is on disk: flush.messages is 1, the default here.
@@ -55,6 +59,9 @@ func ReadConfig(l config.Layers) Config {
 			AfterMaxMs:    config.MessageTimestampAfterMaxMs.Of(l),
 		},
 		MinISR: config.MinInsyncReplicas.Of(l),
+
+		LeaderThrottled:   strings.Join(config.LeaderReplicationThrottledReplicas.Of(l), ","),
+		FollowerThrottled: strings.Join(config.FollowerReplicationThrottledReplicas.Of(l), ","),
 	}
 	if n, ok := config.InternalSegmentBytes.Lookup(l); ok && n > 0 {
 		c.Log.SegmentBytes = n

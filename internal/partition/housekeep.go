@@ -17,6 +17,7 @@ func (s *Set) Start() {
 		s.wg.Go(func() { s.cleaner(d) })
 	}
 	s.wg.Go(s.housekeeper)
+	s.wg.Go(s.ticker)
 }
 
 // Close ends the leadership of every partition, flushes, writes the clean mark and closes the logs.

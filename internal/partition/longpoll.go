@@ -23,6 +23,7 @@ type pollNode struct {
 	poll       *LongPoll
 	p          *Partition
 	committed  bool  // the reader sees up to the last stable offset only
+	replica    bool  // a follower: it sees up to the log end
 	lso        int64 // the last stable offset it has seen
 	prev, next *pollNode
 	linked     bool
@@ -42,7 +43,7 @@ func (l *LongPoll) Watch(p *Partition, committed bool, r *ReadResult) {
 		l.fire() // more partitions than announced: answer early rather than move linked nodes
 		return
 	}
-	l.nodes = append(l.nodes, pollNode{poll: l, p: p, committed: committed, lso: r.LSO})
+	l.nodes = append(l.nodes, pollNode{poll: l, p: p, committed: committed && !r.replica, replica: r.replica, lso: r.LSO})
 	p.watch(&l.nodes[len(l.nodes)-1], r)
 }
 

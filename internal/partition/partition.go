@@ -39,6 +39,8 @@ type Partition struct {
 	start    atomic.Int64 // offset at which the leader epoch began
 	unstable atomic.Int64 // first offset of the earliest open transaction, MaxInt64 for none
 
+	throttledLeader, throttledFollower atomic.Bool // as the topic's configuration says of this replica
+
 	app struct {
 		sync.Mutex
 		unflushed int64       // records appended since the last flush was asked for; flush.messages above 1
@@ -52,20 +54,25 @@ type Partition struct {
 
 	mu struct {
 		sync.Mutex
-		epoch  int32       // leader epoch of the latest assignment seen
-		leader *isr.Leader // nil: this broker does not lead
-		gone   error       // why nothing works any more: deleted or the disk failed
-		commit queue       // waits for the high watermark
-		disk   queue       // waits for this broker's disk
-		polls  pollList
-		sizes  sizes
-		bytes  int64 // cumulative bytes that the high watermark has passed
+		epoch    int32       // leader epoch of the latest assignment seen
+		leader   *isr.Leader // nil: this broker does not lead
+		follower *Follower   // nil: this broker does not follow
+		gone     error       // why nothing works any more: deleted or the disk failed
+		commit   queue       // waits for the high watermark
+		disk     queue       // waits for this broker's disk
+		low      queue       // waits for the low watermark
+		polls    pollList
+		sizes    sizes
+		bytes    int64           // cumulative bytes that the high watermark has passed
+		written  int64           // cumulative bytes that were appended
+		starts   map[int32]int64 // log starts of the followers, as they told them
 	}
 }
 
 func newPartition(s *Set, d *dir, t *topic, l *storage.Log) *Partition {
 	p := &Partition{set: s, dir: d, tp: l.TopicPartition(), id: t.id, log: l, topic: t}
 	p.mu.epoch = -1
+	p.setThrottled(t.cfg.Load())
 	p.hw.Store(l.HW())
 	p.unstable.Store(math.MaxInt64)
 	p.check = func(t *producer.Table) {
@@ -260,8 +267,9 @@ func (p *Partition) appended(cfg *Config, end, bytes, records, nowMs int64) {
 	p.mu.sizes.push(end, bytes)
 	if l := p.mu.leader; l != nil {
 		l.Step(0, isr.In{Kind: isr.Appended, Offset: end})
+		p.writtenLocked(bytes)
 		if !cfg.Durable() {
-			due = p.raisedLocked(l.Step(0, isr.In{Kind: isr.Flushed, Offset: end}), nil)
+			due = p.raisedLocked(l.Step(p.set.instant(), isr.In{Kind: isr.Flushed, Offset: end}), nil)
 			due = p.mu.disk.due(end, due)
 		}
 	}
@@ -281,7 +289,7 @@ func (p *Partition) flushed(buf []wait) []wait {
 	due := buf[:0]
 	p.mu.Lock()
 	if l := p.mu.leader; l != nil {
-		due = p.raisedLocked(l.Step(0, isr.In{Kind: isr.Flushed, Offset: end}), due)
+		due = p.raisedLocked(l.Step(p.set.instant(), isr.In{Kind: isr.Flushed, Offset: end}), due)
 	}
 	due = p.mu.disk.due(end, due)
 	p.mu.Unlock()
@@ -291,22 +299,48 @@ func (p *Partition) flushed(buf []wait) []wait {
 	return due
 }
 
-// raisedLocked publishes a higher high watermark and appends to due whoever waited for it.
+// writtenLocked wakes the followers that wait for something to fetch: they take what is appended, not
+// what is committed, and at once, while this broker's own disk is still at work.
+func (p *Partition) writtenLocked(bytes int64) {
+	p.mu.written += bytes
+	for q := p.mu.polls.first; q != nil; q = q.next {
+		if q.replica {
+			q.poll.add(bytes)
+		}
+	}
+}
+
+// raisedLocked carries out what a step of the leader said: it publishes a higher high watermark, appends
+// to due whoever waited for it, and hands a proposal on.
 func (p *Partition) raisedLocked(o isr.Out, due []wait) []wait {
+	if o.Propose != nil {
+		p.set.propose(p, o.Propose)
+	}
 	if !o.Raised {
 		return due
 	}
-	p.hw.Store(o.HW)
-	n := p.mu.sizes.below(o.HW)
+	p.committedLocked(o.HW)
+	return p.mu.commit.due(o.HW, due)
+}
+
+// committedLocked publishes a higher high watermark to those who read.
+func (p *Partition) committedLocked(hw int64) {
+	p.hw.Store(hw)
+	n := p.mu.sizes.below(hw)
 	p.mu.bytes += n
 	stable := p.unstable.Load() == math.MaxInt64
+	tell := p.set.followersServe.Load()
 	for q := p.mu.polls.first; q != nil; q = q.next {
-		if !q.committed || stable {
+		switch {
+		case q.replica:
+			if tell {
+				q.poll.fire() // its own readers wait for the high watermark
+			}
+		case !q.committed || stable:
 			q.poll.add(n)
 		}
 	}
 	p.stableLocked()
-	return p.mu.commit.due(o.HW, due)
 }
 
 // stableLocked tells the readers of committed records that the last stable offset has risen while
@@ -387,17 +421,20 @@ func (p *Partition) forget(w *Waiter) {
 	defer p.mu.Unlock()
 	p.mu.commit.remove(w)
 	p.mu.disk.remove(w)
+	p.mu.low.remove(w)
 }
 
 func (p *Partition) watch(n *pollNode, r *ReadResult) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mu.gone != nil || p.mu.leader == nil || p.mu.epoch != r.Epoch {
+	if p.mu.gone != nil || p.mu.leader == nil && p.mu.follower == nil || p.mu.epoch != r.Epoch {
 		n.poll.fire()
 		return
 	}
 	p.mu.polls.push(n)
 	switch {
+	case n.replica:
+		n.poll.add(p.mu.written - r.mark)
 	case !n.committed:
 		n.poll.add(p.mu.bytes - r.mark) // what came between the read and now
 	case min(p.hw.Load(), p.unstable.Load()) > r.LSO:
@@ -416,6 +453,7 @@ func (p *Partition) unwatch(n *pollNode) {
 func (p *Partition) endLocked() []wait {
 	due := p.mu.commit.all(nil)
 	due = p.mu.disk.all(due)
+	due = p.mu.low.all(due)
 	for q := p.mu.polls.first; q != nil; q = q.next {
 		q.poll.fire()
 	}
@@ -433,72 +471,4 @@ func (p *Partition) fail(err error) {
 	due := p.endLocked()
 	p.mu.Unlock()
 	endAll(due, err)
-}
-
-// assign carries out what the image says about the partition; changed says that the role or the epoch is
-// another one now. self is this broker.
-func (p *Partition) assign(self int32, rec *meta.Partition) (changed bool, err error) {
-	to := isr.Assignment{
-		Replicas: rec.Replicas, ISR: rec.ISR, LeaderEpoch: rec.LeaderEpoch,
-		PartitionEpoch: rec.PartitionEpoch, MinISR: p.topic.cfg.Load().MinISR,
-	}
-	p.app.Lock()
-	defer p.app.Unlock()
-	p.mu.Lock()
-	same := p.mu.epoch == rec.LeaderEpoch && (p.mu.leader != nil) == (rec.Leader == self)
-	if same || p.mu.gone != nil {
-		var due []wait
-		if p.mu.leader != nil {
-			due = p.raisedLocked(p.mu.leader.Step(0, isr.In{Kind: isr.Assigned, To: to}), nil)
-		}
-		p.mu.Unlock()
-		endAll(due, nil)
-		p.publishHW()
-		return false, nil
-	}
-	// The old role ends first: an append of the old epoch must not slip in behind the new epoch's start.
-	p.mu.leader, p.mu.epoch = nil, rec.LeaderEpoch
-	due := p.endLocked()
-	p.mu.Unlock()
-	endAll(due, kerr.NotLeaderForPartition)
-	if rec.Leader != self {
-		return true, nil
-	}
-	end := p.log.End()
-	// Synced before the first append: a leader whose epoch is not on disk would, after a crash, let
-	// followers keep what it never had (trap 11).
-	if err := p.log.AssignEpoch(rec.LeaderEpoch, end); err != nil {
-		p.set.storageError(p, err)
-		return false, err
-	}
-	flushed := p.log.Flushed()
-	if !p.topic.cfg.Load().Durable() {
-		flushed = end
-	}
-	l := isr.NewLeader(self, to, p.log.HW(), flushed, end)
-	p.mu.Lock()
-	p.mu.leader = l
-	p.mu.sizes = sizes{}
-	p.start.Store(end)
-	p.hw.Store(l.HW())
-	p.mu.Unlock()
-	p.publishHW()
-	if flushed < end {
-		p.dir.flusher.mark(p)
-	}
-	return true, nil
-}
-
-// setMinISR tells the replication state of a changed configuration.
-func (p *Partition) setMinISR(m int32) {
-	p.mu.Lock()
-	var due []wait
-	if l := p.mu.leader; l != nil {
-		to := l.Assignment()
-		to.MinISR = m
-		due = p.raisedLocked(l.Step(0, isr.In{Kind: isr.Assigned, To: to}), nil)
-	}
-	p.mu.Unlock()
-	endAll(due, nil)
-	p.publishHW()
 }

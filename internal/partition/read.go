@@ -19,8 +19,14 @@ type ReadRequest struct {
 	Committed   bool  // up to the last stable offset only, with the list of aborted transactions
 	Epoch       int32 // the leader epoch the reader believes in, -1 for none
 	LastEpoch   int32 // epoch of the last record it has, -1 for none
-	Replica     int32 // a broker id; below 0 a consumer
+	Replica     int32 // a broker id: the fetch of a follower; below 0 a consumer
 	BrokerEpoch int64 // of the replica, -1 for none
+	LogStart    int64 // of the replica, -1 for none
+	// Again says that this is the second look of a fetch that waited: what the follower has was counted at
+	// the first one, and it may have fetched again since, over another connection.
+	Again bool
+	// Follower says that a consumer may be answered by a follower (KIP-392, Fetch 11 and above).
+	Follower bool
 }
 
 // ReadResult is what a read found. The slice holds its file until released.
@@ -38,31 +44,19 @@ type ReadResult struct {
 	DivergingEpoch int32
 	DivergingEnd   int64
 
-	mark int64 // cumulative readable bytes when it was read
+	replica bool  // it was read for a follower
+	mark    int64 // cumulative bytes when it was read: readable ones, for a follower appended ones
 }
 
 // Read finds a range of whole batches. Between the bound and the log end it finds nothing, which is no
-// error; outside [log start, log end] it answers OFFSET_OUT_OF_RANGE (traps 6 and 15).
+// error; outside [log start, log end] it answers OFFSET_OUT_OF_RANGE (traps 6 and 15). For a replica the
+// offset asked for is its acknowledgement of everything below (kafka.md 4.6): it is counted before the read,
+// so that the answer already carries the high watermark it caused.
 func (p *Partition) Read(r ReadRequest) (ReadResult, error) {
-	p.mu.Lock()
-	if err := p.leadsLocked(r.Epoch); err != nil {
-		p.mu.Unlock()
+	out, err := p.open(&r)
+	if err != nil {
 		return ReadResult{}, err
 	}
-	var due []wait
-	if r.Replica >= 0 {
-		// The leader does not fetch from itself: its own id comes from a client, which would be shown what is not durable.
-		if r.Replica == p.set.o.NodeID || !assigned(p.mu.leader.Assignment().Replicas, r.Replica) {
-			p.mu.Unlock()
-			if r.Epoch >= 0 {
-				return ReadResult{}, kerr.UnknownLeaderEpoch // it knows an assignment that is still to come here
-			}
-			return ReadResult{}, kerr.NotLeaderForPartition
-		}
-	}
-	out := ReadResult{HW: p.mu.leader.HW(), Epoch: p.mu.epoch, mark: p.mu.bytes}
-	p.mu.Unlock()
-
 	out.LSO = min(out.HW, p.unstable.Load())
 	out.LogStart = p.log.Start()
 	if r.LastEpoch >= 0 {
@@ -74,22 +68,15 @@ func (p *Partition) Read(r ReadRequest) (ReadResult, error) {
 	if r.Offset < out.LogStart || r.Offset > end {
 		return ReadResult{}, kerr.OffsetOutOfRange
 	}
-	if r.Replica >= 0 {
-		// The follower's fetch offset is its acknowledgement; it is told before the read, so that the
-		// answer already carries the high watermark it caused.
-		p.mu.Lock()
-		if l := p.mu.leader; l != nil && p.mu.epoch == out.Epoch {
-			due = p.raisedLocked(l.Step(0, isr.In{Kind: isr.Fetched, Replica: r.Replica, Offset: r.Offset}), due)
-			out.HW = l.HW()
-		}
-		p.mu.Unlock()
-		endAll(due, nil)
-		p.publishHW()
-	}
 	bound := out.HW
 	switch {
 	case r.Replica >= 0:
-		bound = end
+		if !r.Again {
+			out.HW = p.fetched(&r, out.Epoch, out.HW)
+		}
+		if bound = end; p.held(&r) {
+			bound = r.Offset
+		}
 	case r.Committed:
 		bound = out.LSO
 	}
@@ -100,6 +87,7 @@ func (p *Partition) Read(r ReadRequest) (ReadResult, error) {
 			return ReadResult{}, err
 		}
 		out.Slice = s
+		p.sent(&r, s.Len)
 	}
 	if r.Committed && r.Replica < 0 {
 		if err := p.aborted(r, &out, bound); err != nil {
@@ -108,6 +96,51 @@ func (p *Partition) Read(r ReadRequest) (ReadResult, error) {
 		}
 	}
 	return out, nil
+}
+
+// open checks who asks whom, and notes where the partition stands.
+func (p *Partition) open(r *ReadRequest) (ReadResult, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := p.leadsLocked(r.Epoch)
+	if err == kerr.NotLeaderForPartition && r.Follower && r.Replica < 0 && p.mu.follower != nil {
+		err = nil // its high watermark never passes the leader's, so that the consumer sees nothing too early
+	}
+	if err != nil {
+		return ReadResult{}, err
+	}
+	out := ReadResult{HW: p.hw.Load(), Epoch: p.mu.epoch, mark: p.mu.bytes}
+	if r.Replica < 0 {
+		return out, nil
+	}
+	// The leader does not fetch from itself: its own id comes from a client, which would be shown what is not durable.
+	if r.Replica == p.set.o.NodeID || !assigned(p.mu.leader.Assignment().Replicas, r.Replica) {
+		if r.Epoch >= 0 {
+			return ReadResult{}, kerr.UnknownLeaderEpoch // it knows an assignment that is still to come here
+		}
+		return ReadResult{}, kerr.NotLeaderForPartition
+	}
+	out.replica, out.mark = true, p.mu.written
+	return out, nil
+}
+
+// fetched counts a follower's fetch and returns the high watermark after it.
+func (p *Partition) fetched(r *ReadRequest, epoch int32, hw int64) int64 {
+	p.mu.Lock()
+	l := p.mu.leader
+	if l == nil || p.mu.epoch != epoch {
+		p.mu.Unlock()
+		return hw
+	}
+	due := p.raisedLocked(l.Step(p.set.instant(), isr.In{Kind: isr.Fetched, Replica: r.Replica, Offset: r.Offset, BrokerEpoch: r.BrokerEpoch}), nil)
+	due = p.startedLocked(r.Replica, r.LogStart, due)
+	hw = l.HW()
+	p.mu.Unlock()
+	endAll(due, nil)
+	if hw != p.log.HW() {
+		p.publishHW()
+	}
+	return hw
 }
 
 // aborted lists the transactions that a reader of the range has to drop, nil when there are none.

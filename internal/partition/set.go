@@ -20,9 +20,12 @@ type Options struct {
 	NodeID  int32
 	Dirs    []*storage.Dir // open log directories
 	Offline []string       // configured log directories that could not be opened
-	Static  *config.Static
-	Clock   func() time.Time
-	Log     *slog.Logger
+	// Incarnation of this process, as it registers. While the image shows another one under NodeID, or none,
+	// this broker neither leads nor follows. Zero: not compared.
+	Incarnation meta.UUID
+	Static      *config.Static
+	Clock       func() time.Time
+	Log         *slog.Logger
 	// DirFailed hears of a log directory that went offline and how many are left; with none left the
 	// broker has nothing to serve and stops. It must not call the Set.
 	DirFailed func(path string, err error, left int)
@@ -46,11 +49,19 @@ type Set struct {
 		loaded     map[replica]*loadedLog // found on disk, not yet placed by an image
 		started    bool                   // the first image has been applied
 		subs       map[string][]func(LeadershipChange)
+		follow     []func(*Partition, *Follower)
+		view       view
 	}
 	broker  atomic.Pointer[config.Layers] // the broker's own keys, as of the latest image
 	timed   atomic.Int64                  // topics that are flushed by time
 	lost    atomic.Bool                   // a directory failed and the coordinators on it have not been told
 	missing atomic.Int64                  // replicas that could not be created
+
+	props          proposals
+	lag            atomic.Int64 // replica.lag.time.max.ms, in nanoseconds
+	followersServe atomic.Bool  // consumers may read from followers, which then have to hear of the high watermark
+	sending        Throttle     // as a leader
+	Taking         Throttle     // as a follower; used by package replica
 
 	stop chan struct{}
 	wg   sync.WaitGroup
@@ -93,12 +104,13 @@ type LeadershipChange struct {
 
 // NewSet makes a set without partitions. Call Load, Apply with the first image, then Start.
 func NewSet(o Options) *Set {
-	s := &Set{o: o, self: strconv.Itoa(int(o.NodeID)), stop: make(chan struct{})}
+	s := &Set{o: o, self: strconv.Itoa(int(o.NodeID)), stop: make(chan struct{}), props: newProposals()}
 	s.mu.byID = map[meta.UUID]*topic{}
 	s.mu.byName = map[string]*topic{}
 	s.apply.loaded = map[replica]*loadedLog{}
 	s.apply.subs = map[string][]func(LeadershipChange){}
 	s.broker.Store(&config.Layers{Static: o.Static})
+	s.readRates()
 	for _, d := range o.Dirs {
 		x := &dir{set: s, d: d}
 		x.flusher = &flusher{d: x, wake: make(chan struct{}, 1)}
@@ -116,6 +128,14 @@ func (s *Set) OnLeadership(topic string, fn func(LeadershipChange)) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	s.apply.subs[topic] = append(s.apply.subs[topic], fn)
+}
+
+// OnFollow subscribes to what this broker follows: fn hears of every partition whose role has changed, with its
+// Follower, or nil when it does not follow (any more). It runs as OnLeadership's do. Subscribe before the first Apply.
+func (s *Set) OnFollow(fn func(*Partition, *Follower)) {
+	s.apply.Lock()
+	defer s.apply.Unlock()
+	s.apply.follow = append(s.apply.follow, fn)
 }
 
 // Get finds a partition by topic name. Errors: UNKNOWN_TOPIC_OR_PARTITION when it is not hosted here,

@@ -183,6 +183,22 @@ func (q *queue) all(out []wait) []wait {
 	return out
 }
 
+// clients takes out the waits of requests; a coordinator goes on waiting.
+func (q *queue) clients(out []wait) []wait {
+	kept := q.items[:q.head]
+	for _, it := range q.items[q.head:] {
+		if it.w != nil {
+			out = append(out, it)
+		} else {
+			kept = append(kept, it)
+		}
+	}
+	clear(q.items[len(kept):])
+	q.items = kept
+	q.reset()
+	return out
+}
+
 func (q *queue) remove(w *Waiter) {
 	kept := q.items[:q.head]
 	for _, it := range q.items[q.head:] {
