@@ -63,8 +63,8 @@ func New(env *Env) *API {
 // members end by their own rules, as in Kafka. A broker whose connection is gone may be dead: the
 // controller wants to know at once, long before its session runs out.
 func (a *API) Closed(c *server.Conn) {
-	if h := a.env.peers(); h != nil && c.Peer() {
-		h.Closed(c.ID())
+	if c.Peer() && a.env.Controller != nil {
+		a.env.Controller.Closed(c.ID())
 	}
 }
 

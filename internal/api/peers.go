@@ -18,38 +18,17 @@ import (
 //	62  v2 log directories (KIP-858), v3 the epoch of the clean shutdown (KIP-966), v4 cordoned directories
 //	63  v1 offline directories (KIP-858), v2 cordoned directories
 
-// peerHandler is what package controller does for other brokers.
-type peerHandler interface {
-	// Handle answers one request; conn is the number of the connection it came on.
-	Handle(ctx context.Context, conn uint64, req kmsg.Request) kmsg.Response
-	// Closed says that a connection between brokers is gone.
-	Closed(conn uint64)
-}
-
-// peers is the controller's half of this broker, nil when there is none.
-func (e *Env) peers() peerHandler {
-	h, _ := any(e.Controller).(peerHandler)
-	if e.Controller == nil {
-		return nil
-	}
-	return h
-}
-
 // servePeer hands one message to the controller. A heartbeat is noted on the reader at once; everything
 // else may take as long as the store does, and must not hold up the heartbeats behind it: a broker with a
 // busy connection would count as dead.
 func servePeer(c *Call) server.Reply {
-	h := c.peers()
-	if h == nil {
-		return c.notController()
-	}
 	if _, beat := c.Request.(*kmsg.BrokerHeartbeatRequest); beat {
-		return c.peerAnswer(h.Handle(c.Conn.Context(), c.Conn.ID(), c.Request))
+		return c.peerAnswer(c.Controller.Handle(c.Conn.Context(), c.Conn.ID(), c.Request))
 	}
 	return c.aside(func(context.Context) server.Reply {
 		ctx, cancel := c.admin(0)
 		defer cancel()
-		return c.peerAnswer(h.Handle(ctx, c.Conn.ID(), c.Request))
+		return c.peerAnswer(c.Controller.Handle(ctx, c.Conn.ID(), c.Request))
 	})
 }
 
