@@ -186,7 +186,7 @@ type source struct {
 
 // choose finds the log with the highest dirty ratio among those that are due.
 func (c *Cleaner) choose(now int64) (best job, ok bool) {
-	logs := c.dir.all()
+	logs := c.dir.served()
 	slices.SortFunc(logs, func(a, b *Log) int { // the same choice every time, whatever the map's order
 		return cmp.Or(cmp.Compare(a.tp.Topic, b.tp.Topic), cmp.Compare(a.tp.Partition, b.tp.Partition))
 	})

@@ -55,6 +55,7 @@ type Dir struct {
 	mu struct {
 		sync.Mutex
 		logs        map[meta.TopicPartition]*Log
+		futures     map[meta.TopicPartition]*Log // half-made copies of logs of other directories
 		ghosts      map[meta.TopicPartition]bool // deleted, and perhaps still in a checkpoint file
 		trash       []trash
 		quarantined []Quarantined
@@ -122,6 +123,7 @@ func OpenDir(fsys vfs.FS, path string, o DirOptions) (_ *Dir, err error) {
 	}
 	d.reserve.Store(o.Reserve)
 	d.full.Store(true)
+	d.mu.futures = map[meta.TopicPartition]*Log{}
 	d.mu.logs, d.mu.ghosts = map[meta.TopicPartition]*Log{}, map[meta.TopicPartition]bool{}
 	if d.lock, err = fsys.Lock(filepath.Join(path, fileLock)); err != nil {
 		if errors.Is(err, vfs.ErrLocked) {
@@ -282,6 +284,11 @@ func (d *Dir) Create(tp meta.TopicPartition, topic meta.UUID, c LogConfig, now i
 	if !validTopic(tp.Topic) || tp.Partition < 0 {
 		return nil, fmt.Errorf("create log: %q is no topic name", tp.Topic)
 	}
+	return d.create(tp, topic, c, now, dirName(tp), false)
+}
+
+// create makes an empty log in the folder of a name.
+func (d *Dir) create(tp meta.TopicPartition, topic meta.UUID, c LogConfig, now int64, name string, future bool) (*Log, error) {
 	if err := d.forgetGhost(tp); err != nil {
 		return nil, err
 	}
@@ -295,10 +302,10 @@ func (d *Dir) Create(tp meta.TopicPartition, topic meta.UUID, c LogConfig, now i
 			return nil, fmt.Errorf("create log %s: %w", tp, q.Err)
 		}
 	}
-	if d.mu.logs[tp] != nil {
+	if d.mu.logs[tp] != nil || d.mu.futures[tp] != nil {
 		return nil, fmt.Errorf("create log %s: %w", tp, ErrExists)
 	}
-	path := filepath.Join(d.path, dirName(tp))
+	path := filepath.Join(d.path, name)
 	if err := d.fs.MkdirAll(path, dirPerm); err != nil {
 		return nil, d.fail("create log "+tp.String(), err)
 	}
@@ -310,7 +317,11 @@ func (d *Dir) Create(tp meta.TopicPartition, topic meta.UUID, c LogConfig, now i
 	s.lazy, s.known, s.checked = true, true, true
 	l.mu.segs = []*segment{s}
 	l.mu.newborn, l.mu.dirDirty = true, true
-	d.mu.logs[tp] = l
+	if future {
+		d.mu.futures[tp] = l
+	} else {
+		d.mu.logs[tp] = l
+	}
 	return l, nil
 }
 
@@ -358,7 +369,22 @@ func (d *Dir) Get(tp meta.TopicPartition) *Log {
 	return d.mu.logs[tp]
 }
 
+// all lists the logs, future ones included: what a checkpoint covers. No partition has both here, so that lines do not collide.
 func (d *Dir) all() []*Log {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make([]*Log, 0, len(d.mu.logs)+len(d.mu.futures))
+	for _, l := range d.mu.logs {
+		out = append(out, l)
+	}
+	for _, l := range d.mu.futures {
+		out = append(out, l)
+	}
+	return out
+}
+
+// served lists the logs without the future ones, whose contents the logs they copy decide.
+func (d *Dir) served() []*Log {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	out := make([]*Log, 0, len(d.mu.logs))
@@ -393,7 +419,11 @@ func (d *Dir) Remove(l *Log, now int64) error {
 	d.closeFilesLocked(l)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.mu.logs, l.tp)
+	if d.mu.futures[l.tp] == l {
+		delete(d.mu.futures, l.tp)
+	} else {
+		delete(d.mu.logs, l.tp)
+	}
 	d.mu.ghosts[l.tp] = true
 	d.startsDirty.Store(true)
 	d.hwDirty.Store(true)

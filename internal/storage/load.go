@@ -37,7 +37,7 @@ func (d *Dir) Load(run Runner, now int64, cfg func(meta.TopicPartition, meta.UUI
 	if err != nil {
 		return nil, d.goOffline("list", err)
 	}
-	var tps []meta.TopicPartition
+	var found []folder
 	for _, e := range list {
 		if !e.IsDir() {
 			if strings.HasSuffix(e.Name(), extTemp) {
@@ -50,12 +50,66 @@ func (d *Dir) Load(run Runner, now int64, cfg func(meta.TopicPartition, meta.UUI
 			continue
 		}
 		if tp, ok := parseDirName(e.Name()); ok {
-			tps = append(tps, tp)
+			found = append(found, folder{tp: tp, name: e.Name()})
+		} else if tp, ok := parseFutureName(e.Name()); ok {
+			found = append(found, folder{tp: tp, name: e.Name(), future: true})
 		}
 	}
-	logs, errs := make([]*Log, len(tps)), make([]error, len(tps))
-	run.run(len(tps), func(i int) { logs[i], errs[i] = d.loadLog(tps[i], now, cp, cfg) })
-	return d.admit(tps, logs, errs, cp, run)
+	if found, err = d.dropTwins(found); err != nil {
+		return nil, d.goOffline("remove future logs", err)
+	}
+	logs, errs := make([]*Log, len(found)), make([]error, len(found))
+	run.run(len(found), func(i int) { logs[i], errs[i] = d.loadLog(found[i], now, cp, cfg) })
+	if err := d.dropBadFutures(found, logs, errs); err != nil {
+		return nil, d.goOffline("remove future logs", err)
+	}
+	return d.admit(found, logs, errs, cp, run)
+}
+
+// folder is one log's folder as Load finds it.
+type folder struct {
+	tp     meta.TopicPartition
+	name   string
+	future bool
+}
+
+// dropTwins removes future logs of partitions that have a log, or another future log, in this directory: the lines of the checkpoints
+// would speak of both. None is ever made; somebody copied folders about.
+func (d *Dir) dropTwins(found []folder) ([]folder, error) {
+	n := map[meta.TopicPartition]int{}
+	for _, f := range found {
+		n[f.tp]++
+	}
+	removed := false
+	kept := found[:0]
+	for _, f := range found {
+		if f.future && n[f.tp] > 1 {
+			if err := d.fs.RemoveAll(filepath.Join(d.path, f.name)); err != nil {
+				return nil, err
+			}
+			removed = true
+			continue
+		}
+		kept = append(kept, f)
+	}
+	if removed {
+		return kept, d.fs.SyncDir(d.path)
+	}
+	return kept, nil
+}
+
+// dropBadFutures removes future logs that are damaged: the log they copy is whole, and the copy is made again.
+func (d *Dir) dropBadFutures(found []folder, logs []*Log, errs []error) error {
+	for i, f := range found {
+		if !f.future || !errors.Is(errs[i], ErrCorrupt) {
+			continue
+		}
+		logs[i], errs[i] = nil, nil
+		if err := errors.Join(d.fs.RemoveAll(filepath.Join(d.path, f.name)), d.fs.SyncDir(d.path)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkpoints is what the directory's offset files said.
@@ -77,43 +131,49 @@ func (d *Dir) readCheckpoints() (cp checkpoints, err error) {
 }
 
 // admit takes the loaded logs into the directory and makes what was kept durable.
-func (d *Dir) admit(tps []meta.TopicPartition, logs []*Log, errs []error, cp checkpoints, run Runner) ([]*Log, error) {
-	var out []*Log
+func (d *Dir) admit(found []folder, logs []*Log, errs []error, cp checkpoints, run Runner) ([]*Log, error) {
+	var out, futures []*Log
 	d.kept = map[string]map[meta.TopicPartition]int64{}
 	d.mu.Lock()
 	for i, l := range logs {
 		err := errs[i]
 		switch {
 		case errors.Is(err, ErrCorrupt):
-			q := Quarantined{tps[i], filepath.Join(d.path, dirName(tps[i])), err}
+			tp := found[i].tp
+			q := Quarantined{tp, filepath.Join(d.path, found[i].name), err}
 			d.mu.quarantined = append(d.mu.quarantined, q)
 			for name, m := range map[string]map[meta.TopicPartition]int64{fileRecovery: cp.recovery, fileLogStart: cp.start, fileHW: cp.hw} {
-				if o, ok := m[tps[i]]; ok {
+				if o, ok := m[tp]; ok {
 					if d.kept[name] == nil {
 						d.kept[name] = map[meta.TopicPartition]int64{}
 					}
-					d.kept[name][tps[i]] = o
+					d.kept[name][tp] = o
 				}
 			}
 		case err != nil:
 			d.mu.Unlock()
-			return nil, d.goOffline("load "+tps[i].String(), err)
-		case l != nil:
+			return nil, d.goOffline("load "+found[i].tp.String(), err)
+		case l == nil:
+		case found[i].future:
+			d.mu.futures[l.tp] = l
+			futures = append(futures, l)
+		default:
 			d.mu.logs[l.tp] = l
 			out = append(out, l)
 		}
 	}
+	all := append(slices.Clone(out), futures...)
 	// A line without a log belongs to one that was deleted just before a crash. Its name may be used again.
 	for _, m := range []map[meta.TopicPartition]int64{cp.recovery, cp.start} {
 		for tp := range m {
-			if d.mu.logs[tp] == nil {
+			if d.mu.logs[tp] == nil && d.mu.futures[tp] == nil {
 				d.mu.ghosts[tp] = true // also of a quarantined log, whose name Create refuses anyway
 			}
 		}
 	}
 	d.mu.Unlock()
 	var unsynced []*Log
-	for _, l := range out {
+	for _, l := range all {
 		if l.mu.recovered {
 			unsynced = append(unsynced, l)
 		}
@@ -123,7 +183,7 @@ func (d *Dir) admit(tps []meta.TopicPartition, logs []*Log, errs []error, cp che
 			return nil, fmt.Errorf("sync recovered %s: %w", unsynced[i].tp, err)
 		}
 	}
-	for _, l := range out {
+	for _, l := range all {
 		l.mu.Lock()
 		l.flushed.Store(l.end.Load())
 		l.mu.Unlock()
@@ -132,8 +192,8 @@ func (d *Dir) admit(tps []meta.TopicPartition, logs []*Log, errs []error, cp che
 }
 
 // loadLog opens one log; nil and no error for a folder that holds nothing.
-func (d *Dir) loadLog(tp meta.TopicPartition, now int64, cp checkpoints, cfg func(meta.TopicPartition, meta.UUID) LogConfig) (*Log, error) {
-	path := filepath.Join(d.path, dirName(tp))
+func (d *Dir) loadLog(at folder, now int64, cp checkpoints, cfg func(meta.TopicPartition, meta.UUID) LogConfig) (*Log, error) {
+	tp, path := at.tp, filepath.Join(d.path, at.name)
 	topic, known, err := readPartitionMetadata(d.fs, filepath.Join(path, filePartition))
 	if err != nil {
 		return nil, err

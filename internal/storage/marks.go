@@ -59,31 +59,40 @@ func (d *Dir) checkpoint(all bool) error {
 			ps = append(ps, p)
 		}
 	}
-	if len(ps) > 0 {
-		if err := d.syncPending(ps); err != nil {
-			return err
-		}
-		for _, p := range ps {
-			p.l.mu.Lock()
-			p.l.mu.mark, p.l.mu.sinceMark = p.end, 0
-			p.l.mu.snap = p.snap
-			p.l.mu.Unlock()
-		}
-		if err := d.writeMarks(); err != nil {
-			return err
-		}
-		for _, p := range ps {
-			if p.old >= 0 && p.old != p.snap {
-				// Left behind it would only be an older starting point.
-				_ = d.fs.Remove(filepath.Join(p.l.path(), segName(p.old, extSnapshot)))
-			}
-		}
+	if err := d.finishMarks(ps); err != nil {
+		return err
 	}
 	if full != nil {
 		return full
 	}
 	if d.hwDirty.Swap(false) {
 		return d.writeOffsets(fileHW, func(l *Log) (int64, bool) { return l.hw.Load(), true })
+	}
+	return nil
+}
+
+// finishMarks makes durable what was prepared, then the recovery points that rely on it. Called with markMu.
+func (d *Dir) finishMarks(ps []pending) error {
+	if len(ps) == 0 {
+		return nil
+	}
+	if err := d.syncPending(ps); err != nil {
+		return err
+	}
+	for _, p := range ps {
+		p.l.mu.Lock()
+		p.l.mu.mark, p.l.mu.sinceMark = p.end, 0
+		p.l.mu.snap = p.snap
+		p.l.mu.Unlock()
+	}
+	if err := d.writeMarks(); err != nil {
+		return err
+	}
+	for _, p := range ps {
+		if p.old >= 0 && p.old != p.snap {
+			// Left behind it would only be an older starting point.
+			_ = d.fs.Remove(filepath.Join(p.l.path(), segName(p.old, extSnapshot)))
+		}
 	}
 	return nil
 }

@@ -19,16 +19,15 @@ func (d *Dir) Housekeep(now int64, hw func(*Log) int64) error {
 	// Checkpoint syncs files by name, and must not find them gone.
 	d.markMu.Lock()
 	defer d.markMu.Unlock()
-	logs := d.all()
 	var errs []error
-	for _, l := range logs {
+	for _, l := range d.served() {
 		errs = append(errs, l.retain(now, hw(l)))
 	}
 	// Starts first, durably: after a crash deleted records must not come back because their files did.
 	if err := errors.Join(append(errs, d.writeStarts())...); err != nil {
 		return err
 	}
-	for _, l := range logs {
+	for _, l := range d.all() {
 		if err := l.sweep(now); err != nil {
 			return err
 		}
