@@ -36,6 +36,7 @@ var promises = [][2]string{
 	{"I9", "the high watermark never goes back, whoever answers"},
 	{"I11", "one leader acknowledges in an epoch; epochs never fall"},
 	{"I20", "the log start never goes back"},
+	{"I31", "a group's committed offset never falls back"},
 	{"I39", "the logs of all replicas are equal byte by byte"},
 }
 
@@ -84,6 +85,7 @@ func (r *Recorder) Check() []*Result {
 	c.monotone(HighWatermark, "I9", false)
 	c.monotone(LogStart, "I20", false)
 	c.monotone(LeaderEpoch, "I11", true)
+	c.monotone(Committed, "I31", false)
 	c.afterAcks()
 	out := make([]*Result, 0, len(c.results))
 	for _, p := range promises {

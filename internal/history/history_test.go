@@ -65,6 +65,7 @@ func good() *world {
 			Answer{Start: at, End: at + 1, Offset: off + 2, Broker: 1 + int32(off/(records/2)), Kind: HighWatermark},
 			Answer{Start: at, End: at + 1, Offset: 0, Broker: 1, Kind: LogStart},
 			Answer{Start: at, End: at + 1, Offset: int64(epoch), Broker: 1, Kind: LeaderEpoch},
+			Answer{Start: at, End: at + 1, Offset: off, Broker: -1, Kind: Committed},
 			Answer{Start: at, End: at + 1, Offset: 3, Broker: 2, Kind: LeaderEpoch}) // broker 2 is behind, which is allowed
 	}
 	return w
@@ -228,6 +229,7 @@ func TestEveryEditIsFound(t *testing.T) {
 			w.answers = append(w.answers, Answer{Start: 5000, End: 5001, Offset: 3, Broker: 1, Kind: LeaderEpoch})
 		}},
 		{"the log start goes back", "I20", func(w *world) { w.answers[1].Offset = 1 }},
+		{"a committed offset falls back to none", "I31", func(w *world) { w.answers[8].Offset = -1 }},
 		{"a hole in every log", "I1 I3 I39", func(w *world) {
 			for r := range w.replicas {
 				w.replicas[r] = append(w.replicas[r][:4:4], w.replicas[r][5:]...)

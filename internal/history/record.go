@@ -181,6 +181,7 @@ const (
 	HighWatermark Kind = iota // the end as ListOffsets(latest) or Fetch answered it (I9)
 	LogStart                  // the start as ListOffsets(earliest) answered it (I20)
 	LeaderEpoch               // the leader epoch that a broker's Metadata named (I11)
+	Committed                 // the offset that a group has committed, as OffsetFetch answered it (I31)
 )
 
 // Answer is one answer of one broker about one partition. Start is before the request was sent, End after
