@@ -34,6 +34,10 @@ type Partition struct {
 	Epoch     int32   `json:"leader_epoch"`
 	Replicas  []int32 `json:"replicas"`
 	ISR       []int32 `json:"isr"`
+	ELR       []int32 `json:"elr,omitempty"`            // not in sync, but have all that was acknowledged (KIP-966)
+	LastELR   []int32 `json:"last_known_elr,omitempty"` // where ISR and ELR are empty: who led last
+	Adding    []int32 `json:"adding,omitempty"`         // replicas that a reassignment under way brings
+	Removing  []int32 `json:"removing,omitempty"`       // and takes away
 	Start     int64   `json:"start_offset"`
 	End       int64   `json:"end_offset"`
 	Size      int64   `json:"size_bytes"` // on the leader's disk
@@ -119,6 +123,7 @@ func (c *Client) DescribeTopic(ctx context.Context, name string) (TopicDescripti
 	if err != nil {
 		return d, err
 	}
+	c.addElections(ctx, name, d.Parts)
 	configs, err := c.Configs(ctx, ResourceTopic, name)
 	if err != nil {
 		return d, err
@@ -130,6 +135,25 @@ func (c *Client) DescribeTopic(ctx context.Context, name string) (TopicDescripti
 		}
 	}
 	return d, nil
+}
+
+// addElections adds what Metadata does not tell. A cluster that does not say it is described without.
+func (c *Client) addElections(ctx context.Context, topic string, parts []Partition) {
+	ps, _ := c.Partitions(ctx, topic)
+	moving, _ := c.Reassignments(ctx)
+	for i := range parts {
+		x := &parts[i]
+		for _, p := range ps {
+			if p.Partition == x.Partition {
+				x.ELR, x.LastELR = p.ELR, p.LastELR
+			}
+		}
+		for _, r := range moving {
+			if r.Topic == topic && r.Partition == x.Partition {
+				x.Adding, x.Removing = r.Adding, r.Removing
+			}
+		}
+	}
 }
 
 type place struct{ broker, partition int32 }

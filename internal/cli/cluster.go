@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) clusterCommand() *cobra.Command {
-	c := &cobra.Command{Use: "cluster", Short: "Describe the cluster, its brokers and what they serve"}
+	c := &cobra.Command{Use: "cluster", Short: "Watch over the cluster: status, growth, balance, quorum, certificates"}
 	describe := &cobra.Command{
 		Use:   "describe",
 		Short: "Show the cluster as a whole",
@@ -62,7 +62,7 @@ func (a *app) clusterCommand() *cobra.Command {
 			})
 		},
 	}
-	c.AddCommand(describe, list, apis)
+	c.AddCommand(a.clusterStatus(), describe, list, apis, a.clusterAddBroker(), a.clusterDecommission(), a.clusterRebalance(), a.clusterQuorum(), a.clusterCerts())
 	return c
 }
 

@@ -16,6 +16,8 @@ type serveFlags struct {
 	file, listen, advertise string
 	data, set               []string
 	id                      int32
+	cluster, join           []string
+	peer, coordinator       string
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -28,10 +30,16 @@ func (a *app) serveCommand() *cobra.Command {
 
 Settings have Kafka's names. The first of these that has one wins: flags, environment variables
 (MILENA_LOG_RETENTION_MS is log.retention.ms), the file of --config (Java properties, as Kafka's
-server.properties). milena config keys broker lists them all.`,
+server.properties). milena config keys broker lists them all.
+
+Several brokers are one cluster: the first one, three or five are started with the same --cluster, each with
+its own --node-id; later ones with --join. Brokers talk to each other at their --peer addresses, which need
+TLS (milena cluster certs) unless they are on this machine.`,
 		Example: `  milena serve
   milena serve --config server.properties --set num.partitions=12
-  milena serve --listen 0.0.0.0:9092 --advertise broker1.example.org:9092 --data /var/lib/milena`,
+  milena serve --listen 0.0.0.0:9092 --advertise broker1.example.org:9092 --data /var/lib/milena
+  milena serve --node-id 1 --cluster 1@10.0.0.1:9094,2@10.0.0.2:9094,3@10.0.0.3:9094 --config tls.properties
+  milena serve --node-id 4 --join 10.0.0.1:9094,10.0.0.2:9094 --peer 10.0.0.4:9094 --config tls.properties`,
 		Args: args(0, 0, "no argument; settings are given with --set key=value"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.static(cmd, f)
@@ -51,6 +59,10 @@ server.properties). milena config keys broker lists them all.`,
 	p.StringVarP(&f.listen, "listen", "l", "", "host:port to listen on: listeners")
 	p.StringVar(&f.advertise, "advertise", "", "host:port that clients are told: advertised.listeners")
 	p.Int32Var(&f.id, "node-id", 0, "number of this broker: node.id")
+	p.StringSliceVar(&f.cluster, "cluster", nil, "the first brokers of a cluster, id@host:port each: cluster")
+	p.StringSliceVar(&f.join, "join", nil, "host:port where brokers of a cluster reach each other; this one joins it: join")
+	p.StringVar(&f.peer, "peer", "", "host:port where other brokers reach this one: peer.listener")
+	p.StringVar(&f.coordinator, "coordinator", "", "etcd://host:port,... or zookeeper://host:port,.../path that holds the metadata: coordinator")
 	must(c.RegisterFlagCompletionFunc("set", completeKeys(config.ResourceBroker, "=")))
 	return c
 }
@@ -75,7 +87,11 @@ func (a *app) static(cmd *cobra.Command, f serveFlags) (*config.Static, error) {
 		own("data", config.LogDirs.Name, strings.Join(f.data, ",")),
 		own("listen", config.Listeners.Name, withName(f.listen)),
 		own("advertise", config.AdvertisedListeners.Name, withName(f.advertise)),
-		own("node-id", config.NodeID.Name, fmt.Sprint(f.id)))
+		own("node-id", config.NodeID.Name, fmt.Sprint(f.id)),
+		own("cluster", config.Cluster.Name, strings.Join(f.cluster, ",")),
+		own("join", config.Join.Name, strings.Join(f.join, ",")),
+		own("peer", config.PeerListener.Name, f.peer),
+		own("coordinator", config.Coordinator.Name, f.coordinator))
 	if err != nil {
 		return nil, err
 	}

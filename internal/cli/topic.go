@@ -13,7 +13,7 @@ import (
 
 func (a *app) topicCommand() *cobra.Command {
 	c := &cobra.Command{Use: "topic", Short: "Create, list, describe, change and delete topics", Aliases: []string{"topics"}}
-	c.AddCommand(a.topicCreate(), a.topicList(), a.topicDescribe(), a.topicAlter(), a.topicDelete(), a.topicAddPartitions())
+	c.AddCommand(a.topicCreate(), a.topicList(), a.topicDescribe(), a.topicAlter(), a.topicDelete(), a.topicAddPartitions(), a.topicReassign(), a.topicElect())
 	return c
 }
 
@@ -87,12 +87,26 @@ func (a *app) topicList() *cobra.Command {
 }
 
 func (a *app) topicDescribe() *cobra.Command {
-	return &cobra.Command{
-		Use:               "describe NAME...",
-		Short:             "Show partitions, leaders, offsets, sizes and configuration of topics",
-		Args:              args(1, -1, "the name of a topic"),
+	var f describeFilters
+	c := &cobra.Command{
+		Use:   "describe NAME...",
+		Short: "Show partitions, leaders, replicas, offsets, sizes and configuration of topics",
+		Long: `Show partitions with their leaders, leader epochs, replicas, offsets and sizes, and the configuration of topics.
+ELIGIBLE are replicas that are not in sync but have every acknowledged record, so that they may lead (KIP-966);
+in brackets stands who led last where there is no such replica.
+
+With one of the filters only partitions of that kind are listed, of all topics unless some are named.`,
+		Example: `  milena topic describe letters
+  milena topic describe --under-replicated`,
+		Args:              args(0, -1, "the name of a topic, or one of the filters"),
 		ValidArgsFunction: a.completeTopics(false),
 		RunE: func(cmd *cobra.Command, got []string) error {
+			if f.any() {
+				return a.describeSome(cmd, got, &f)
+			}
+			if len(got) == 0 {
+				return usagef("topic describe: want the name of a topic, or one of the filters")
+			}
 			var all []admin.TopicDescription
 			for _, name := range got {
 				d, err := a.client().DescribeTopic(cmd.Context(), name)
@@ -114,6 +128,47 @@ func (a *app) topicDescribe() *cobra.Command {
 			})
 		},
 	}
+	f.add(c)
+	return c
+}
+
+// describeFilters choose partitions, as those of kafka-topics do.
+type describeFilters struct{ underReplicated, atMin, underMin, unavailable bool }
+
+func (f *describeFilters) add(c *cobra.Command) {
+	p := c.Flags()
+	p.BoolVar(&f.underReplicated, "under-replicated", false, "only partitions with replicas that are not in sync")
+	p.BoolVar(&f.atMin, "at-min-isr", false, "only partitions with exactly min.insync.replicas in sync")
+	p.BoolVar(&f.underMin, "under-min-isr", false, "only partitions with fewer: acks=all is refused there")
+	p.BoolVar(&f.unavailable, "unavailable", false, "only partitions without leader")
+}
+
+func (f *describeFilters) any() bool {
+	return f.underReplicated || f.atMin || f.underMin || f.unavailable
+}
+
+func (f *describeFilters) picks(p *admin.PartitionState) bool {
+	return f.underReplicated && p.UnderReplicated() || f.atMin && p.AtMinISR() || f.underMin && p.UnderMinISR() || f.unavailable && p.Leaderless()
+}
+
+func (a *app) describeSome(cmd *cobra.Command, topics []string, f *describeFilters) error {
+	ps, err := a.client().PartitionsAndMinISR(cmd.Context(), topics...)
+	if err != nil {
+		return a.meantTopic(cmd, err, topics...)
+	}
+	some := []admin.PartitionState{}
+	for i := range ps {
+		if f.picks(&ps[i]) {
+			some = append(some, ps[i])
+		}
+	}
+	return a.show(some, func(w io.Writer) error {
+		if len(some) == 0 {
+			_, err := fmt.Fprintln(a.io.Err, "There is no such partition")
+			return err
+		}
+		return partitionTable(w, some)
+	})
 }
 
 func writeTopic(w io.Writer, d admin.TopicDescription) error {
@@ -138,9 +193,29 @@ func writeTopic(w io.Writer, d admin.TopicDescription) error {
 	if err := facts(w, pairs...); err != nil {
 		return err
 	}
-	t := newTable(">PARTITION", ">LEADER", ">EPOCH", "REPLICAS", "IN SYNC", ">START", ">END", ">SIZE", "")
+	// Columns that most clusters have nothing for are left out.
+	electable, moves := false, false
 	for _, p := range d.Parts {
-		t.row(p.Partition, number(int64(p.Leader)), p.Epoch, ids(p.Replicas), ids(p.ISR), number(p.Start), number(p.End), size(p.Size), p.Error)
+		electable = electable || len(p.ELR)+len(p.LastELR) > 0
+		moves = moves || len(p.Adding)+len(p.Removing) > 0
+	}
+	head := []string{">PARTITION", ">LEADER", ">EPOCH", "REPLICAS", "IN SYNC"}
+	if electable {
+		head = append(head, "ELIGIBLE")
+	}
+	if moves {
+		head = append(head, "COMING", "GOING")
+	}
+	t := newTable(append(head, ">START", ">END", ">SIZE", "")...)
+	for _, p := range d.Parts {
+		row := []any{p.Partition, number(int64(p.Leader)), p.Epoch, ids(p.Replicas), ids(p.ISR)}
+		if electable {
+			row = append(row, eligible(p.ELR, p.LastELR))
+		}
+		if moves {
+			row = append(row, ids(p.Adding), ids(p.Removing))
+		}
+		t.row(append(row, number(p.Start), number(p.End), size(p.Size), p.Error)...)
 	}
 	fmt.Fprintln(w)
 	return t.write(w)

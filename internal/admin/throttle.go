@@ -1,0 +1,117 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// The keys of KIP-73, as kafka-reassign-partitions sets them.
+const (
+	leaderRate       = "leader.replication.throttled.rate"
+	followerRate     = "follower.replication.throttled.rate"
+	leaderReplicas   = "leader.replication.throttled.replicas"
+	followerReplicas = "follower.replication.throttled.replicas"
+)
+
+// throttle lets the brokers of some moves send and take at most rate bytes per second for them: on the
+// sending side all replicas a partition has now, since any of them may come to lead, on the taking side
+// those that are new.
+func (c *Client) throttle(ctx context.Context, moves []Move, rate int64) error {
+	brokers := map[int32]bool{}
+	leaders, followers := map[string][]string{}, map[string][]string{}
+	for i := range moves {
+		m := &moves[i]
+		if len(m.Copies()) == 0 {
+			continue
+		}
+		for _, id := range m.From {
+			brokers[id] = true
+			leaders[m.Topic] = append(leaders[m.Topic], fmt.Sprintf("%d:%d", m.Partition, id))
+		}
+		for _, id := range m.Copies() {
+			brokers[id] = true
+			followers[m.Topic] = append(followers[m.Topic], fmt.Sprintf("%d:%d", m.Partition, id))
+		}
+	}
+	value := strconv.FormatInt(rate, 10)
+	for _, id := range sortedIDs(brokers) {
+		// The rate comes before the list of replicas: the other way round a move would run unthrottled
+		// in between, and that is when an operator looks.
+		if err := c.AlterConfigs(ctx, ResourceBroker, strconv.Itoa(int(id)), map[string]string{leaderRate: value, followerRate: value}, nil); err != nil {
+			return fmt.Errorf("throttle: %w", err)
+		}
+	}
+	for _, t := range sortedKeys(followers) {
+		set := map[string]string{leaderReplicas: strings.Join(leaders[t], ","), followerReplicas: strings.Join(followers[t], ",")}
+		if err := c.AlterConfigs(ctx, ResourceTopic, t, set, nil); err != nil {
+			return fmt.Errorf("throttle: %w", err)
+		}
+	}
+	return nil
+}
+
+// Unthrottle takes throttles of moves off all brokers and off the named topics. A topic that is gone has
+// none.
+func (c *Client) Unthrottle(ctx context.Context, topics []string) error {
+	var s Status
+	if err := c.brokers(ctx, &s); err != nil {
+		return err
+	}
+	var bad []error
+	for _, t := range topics {
+		err := c.AlterConfigs(ctx, ResourceTopic, t, nil, []string{leaderReplicas, followerReplicas})
+		if !errors.Is(err, kerr.UnknownTopicOrPartition) {
+			bad = append(bad, err)
+		}
+	}
+	for i := range s.Brokers {
+		bad = append(bad, c.AlterConfigs(ctx, ResourceBroker, strconv.Itoa(int(s.Brokers[i].ID)), nil, []string{leaderRate, followerRate}))
+	}
+	if err := first(bad); err != nil {
+		return fmt.Errorf("take throttles away: %w", err)
+	}
+	return nil
+}
+
+// Throttled lists the topics that have throttled replicas set.
+func (c *Client) Throttled(ctx context.Context) ([]string, error) {
+	ts, err := c.Topics(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, t := range ts {
+		names = append(names, t.Name)
+	}
+	out := []string{}
+	set, err := c.topicValues(ctx, names, leaderReplicas, followerReplicas)
+	if err != nil {
+		return nil, err
+	}
+	return append(out, sortedKeys(set)...), nil
+}
+
+func sortedIDs(m map[int32]bool) []int32 {
+	var out []int32
+	for id := range m {
+		out = append(out, id)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	var out []string
+	for k := range m {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}
