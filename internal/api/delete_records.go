@@ -1,68 +1,103 @@
 package api
 
 import (
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-mq/milena/internal/partition"
 	"github.com/milena-mq/milena/internal/server"
 )
 
-// DeleteRecords (key 21), versions 0-2 (kafka.md 3.10). The low watermark is the smallest log start of the live
-// replicas; with one replica it is reached at once, so that the request's timeout has nothing to wait for.
+// DeleteRecords (key 21), versions 0-2 (kafka.md 3.10). The answer waits until no live replica has the records any
+// more, at most for the request's timeout: REQUEST_TIMED_OUT then, although the leader has dropped them. The low
+// watermark of the answer is the smallest log start of the live replicas.
 func serveDeleteRecords(c *Call) server.Reply {
-	req := c.Request.(*kmsg.DeleteRecordsRequest)
-	resp := kmsg.NewPtrDeleteRecordsResponse()
-	resp.Version = req.Version
-	raised := false
-	for i := range req.Topics {
-		t := &req.Topics[i]
+	w := &deleteWork{c: c, req: c.Request.(*kmsg.DeleteRecordsRequest), resp: kmsg.NewPtrDeleteRecordsResponse()}
+	w.resp.Version = w.req.Version
+	for i := range w.req.Topics {
+		t := &w.req.Topics[i]
 		rt := kmsg.NewDeleteRecordsResponseTopic()
 		rt.Topic = t.Topic
 		for j := range t.Partitions {
-			p := &t.Partitions[j]
 			rp := kmsg.NewDeleteRecordsResponseTopicPartition()
-			low, err := c.deleteRecords(t.Topic, p.Partition, p.Offset)
-			rp.Partition, rp.LowWatermark, rp.ErrorCode = p.Partition, low, c.errorCode(err)
-			if err != nil {
-				rp.LowWatermark = -1
+			rp.Partition, rp.LowWatermark = t.Partitions[j].Partition, -1
+			p, offset, err := c.deleteRecords(t.Topic, rp.Partition, t.Partitions[j].Offset)
+			if rp.ErrorCode = c.errorCode(err); err == nil {
+				w.raised = append(w.raised, raisedStart{p: p, offset: offset, topic: i, part: j})
 			}
-			raised = raised || err == nil
 			rt.Partitions = append(rt.Partitions, rp)
 		}
-		resp.Topics = append(resp.Topics, rt)
+		w.resp.Topics = append(w.resp.Topics, rt)
 	}
-	if raised {
-		c.syncStarts(resp)
+	if len(w.raised) == 0 {
+		return c.ready(w.resp)
 	}
-	return c.ready(resp)
-}
-
-// syncStarts makes the new starts durable; without that nothing was deleted for sure.
-func (c *Call) syncStarts(resp *kmsg.DeleteRecordsResponse) {
-	err := c.Partitions.SyncStarts()
-	if err == nil {
-		return
-	}
-	for i := range resp.Topics {
-		for j := range resp.Topics[i].Partitions {
-			if p := &resp.Topics[i].Partitions[j]; p.ErrorCode == 0 {
-				p.ErrorCode, p.LowWatermark = c.errorCode(err), -1
-			}
+	if err := c.Partitions.SyncStarts(); err != nil {
+		// Without durable starts nothing was deleted for sure.
+		for _, r := range w.raised {
+			w.at(r).ErrorCode = c.errorCode(err)
 		}
+		return c.ready(w.resp)
 	}
+	return w.wait()
 }
 
-func (c *Call) deleteRecords(topic string, n int32, offset int64) (int64, error) {
+// deleteWork is one DeleteRecords that waits for the other replicas.
+type deleteWork struct {
+	c      *Call
+	req    *kmsg.DeleteRecordsRequest
+	resp   *kmsg.DeleteRecordsResponse
+	raised []raisedStart
+}
+
+// raisedStart is a partition whose start was raised, and its place in the answer.
+type raisedStart struct {
+	p           *partition.Partition
+	offset      int64
+	topic, part int
+}
+
+func (w *deleteWork) at(r raisedStart) *kmsg.DeleteRecordsResponseTopicPartition {
+	return &w.resp.Topics[r.topic].Partitions[r.part]
+}
+
+func (w *deleteWork) wait() server.Reply {
+	wait := partition.NewWaiter(len(w.raised))
+	for i, r := range w.raised {
+		r.p.WaitLow(wait, i, r.offset)
+	}
+	wait.Arm(time.Duration(max(w.req.TimeoutMillis, 0)) * time.Millisecond)
+	return w.c.later(wait.Ready(), func() kmsg.Response {
+		for i, r := range w.raised {
+			rp := w.at(r)
+			if err := wait.Err(i); err != nil {
+				rp.ErrorCode = w.c.errorCode(err)
+				continue
+			}
+			rp.LowWatermark = r.p.LowWatermark()
+		}
+		return w.resp
+	})
+}
+
+// deleteRecords raises the start of one partition and says which low watermark is then to be waited for.
+func (c *Call) deleteRecords(topic string, n int32, offset int64) (*partition.Partition, int64, error) {
 	mt := c.Image.Topic(topic)
 	if mt == nil {
-		return -1, kerr.UnknownTopicOrPartition
+		return nil, -1, kerr.UnknownTopicOrPartition
 	}
 	if mt.Internal {
-		return -1, kerr.InvalidTopicException
+		return nil, -1, kerr.InvalidTopicException
 	}
 	p, err := c.hosted(mt, n)
 	if err != nil {
-		return -1, err
+		return nil, -1, err
 	}
-	return p.DeleteRecords(offset, c.Now.UnixMilli())
+	start, err := p.DeleteRecords(offset, c.Now.UnixMilli())
+	if offset < 0 {
+		offset = start // it was the high watermark
+	}
+	return p, offset, err
 }

@@ -23,10 +23,14 @@ import (
 //
 //	v5   log start offset (KIP-107)     v7   sessions (KIP-227)
 //	v9   leader epochs (KIP-320)        v10  zstd
-//	v11  rack: no other replica is ever preferred, since there is none to read from
+//	v11  rack: the leader names a replica near the consumer, and followers serve consumers (KIP-392)
 //	v12  diverging epochs (KIP-595)     v13  topic ids (KIP-516)
 //	v15  replica state (KIP-903)        v16  the new leader (KIP-951)
 //	v17, v18  tagged fields for controllers only
+//
+// A fetch with a broker's id is a follower's, and what it asks for is what it has on disk: it moves the high
+// watermark. So it is taken on the peer listener only (CLUSTER_AUTHORIZATION_FAILED elsewhere). It reads to the log
+// end, waits for appends, not for the high watermark, and its session is worth more than a consumer's.
 
 // fetchRead is one partition of a fetch under way.
 type fetchRead struct {
@@ -34,6 +38,8 @@ type fetchRead struct {
 	topic *meta.Topic
 	code  int16
 	r     partition.ReadResult
+
+	preferred int32 // the replica to be read from instead; -1: none
 }
 
 // fetchPartBytes is what one partition costs: twice its session entry, its read, its place in the long poll, its part of the answer.
@@ -58,6 +64,9 @@ func serveFetch(c *Call) server.Reply {
 	if req.Version >= 15 {
 		w.replica = req.ReplicaState.ID
 	}
+	if w.replica >= 0 && !c.Conn.Peer() {
+		return c.refused(kerr.ClusterAuthorizationFailed)
+	}
 	ctx, err := c.Sessions.Open(c.Now.UnixMilli(), w.sessionRequest())
 	if err != nil {
 		w.answer.code = c.errorCode(err)
@@ -70,12 +79,14 @@ func serveFetch(c *Call) server.Reply {
 	w.parts = ctx.Append(nil)
 	w.reads = make([]fetchRead, len(w.parts))
 	w.maxBytes = int(min(req.MaxBytes, config.FetchMaxBytes.Of(config.Layers{Static: c.Static})))
-	have, now := w.read()
+	have, now := w.read(false)
 	missing := min(int64(req.MinBytes), int64(w.maxBytes)) - have
 	if now || missing <= 0 || req.MaxWaitMillis <= 0 {
 		return c.custom(server.Reply{Encode: w.encode, Finish: w})
 	}
 	w.wait(missing)
+	// A follower that has something new to ask does not wait for what it asked before.
+	ctx.OnSuperseded(w.poll.Close)
 	return c.custom(server.Reply{Ready: w.poll.Ready(), Encode: w.encodeLater, Finish: w})
 }
 
@@ -110,8 +121,9 @@ func (w *fetchWork) sessionRequest() session.Request {
 	return r
 }
 
-// read reads every partition once, in the order of the session. now says that the answer must not wait.
-func (w *fetchWork) read() (have int64, now bool) {
+// read reads every partition once, in the order of the session. now says that the answer must not wait; again, that
+// this is the second look of a fetch that has waited.
+func (w *fetchWork) read(again bool) (have int64, now bool) {
 	now = len(w.parts) == 0
 	left, any := int64(w.maxBytes), false
 	byID := w.req.Version >= 13
@@ -121,17 +133,17 @@ func (w *fetchWork) read() (have int64, now bool) {
 		if i == 0 || sp.Topic != w.parts[i-1].Topic || sp.ID != w.parts[i-1].ID {
 			mt = w.c.topicOf(sp.Topic, sp.ID, byID)
 		}
-		*rd = fetchRead{topic: mt}
+		*rd = fetchRead{topic: mt, preferred: -1}
 		if mt == nil {
 			rd.code, now = unknownTopic(byID), true
 			continue
 		}
-		n, err := w.readOne(sp, rd, left, !any)
+		n, err := w.readOne(sp, rd, left, !any, again)
 		if err != nil {
 			rd.code, now = w.code(err), true
 			continue
 		}
-		now = now || rd.r.Diverging
+		now = now || rd.r.Diverging || rd.preferred >= 0
 		any = any || n > 0
 		have += n
 		left = max(left-n, 0)
@@ -139,7 +151,7 @@ func (w *fetchWork) read() (have int64, now bool) {
 	return have, now
 }
 
-func (w *fetchWork) readOne(sp *session.Partition, rd *fetchRead, left int64, first bool) (int64, error) {
+func (w *fetchWork) readOne(sp *session.Partition, rd *fetchRead, left int64, first, again bool) (int64, error) {
 	p, err := w.c.hosted(rd.topic, sp.Partition)
 	if err != nil {
 		return 0, err
@@ -147,14 +159,34 @@ func (w *fetchWork) readOne(sp *session.Partition, rd *fetchRead, left int64, fi
 	r := partition.ReadRequest{
 		Offset: sp.FetchOffset, MaxBytes: int(max(min(int64(sp.MaxBytes), left), 0)), AtLeastOne: first,
 		Committed: w.req.IsolationLevel == 1, Epoch: sp.LeaderEpoch, LastEpoch: sp.LastFetchedEpoch,
-		Replica: w.replica, BrokerEpoch: w.req.ReplicaState.Epoch,
+		Replica: w.replica, BrokerEpoch: -1, LogStart: sp.LogStart, Again: again, Follower: w.req.Version >= 11,
 	}
-	rd.r, err = p.Read(r)
-	if err != nil {
+	if w.req.Version >= 15 {
+		r.BrokerEpoch = w.req.ReplicaState.Epoch
+	}
+	preferred := int32(-1)
+	if w.req.Rack != "" && w.replica < 0 {
+		if preferred = p.PreferredReplica(w.req.Rack, sp.FetchOffset, w.c.rackOf); preferred >= 0 {
+			r.MaxBytes, r.AtLeastOne = 0, false // the records come from there
+		}
+	}
+	if rd.r, err = p.Read(r); err != nil {
 		return 0, err
 	}
-	rd.p = p
+	rd.p, rd.preferred = p, preferred
 	return rd.r.Slice.Len, nil
+}
+
+// rackOf is the rack of a broker that the caller could read from; "" for one that it cannot reach.
+func (c *Call) rackOf(id int32) string {
+	b := c.Image.Broker(id)
+	if b == nil || b.Fenced {
+		return ""
+	}
+	if _, ok := c.endpoint(b); !ok {
+		return ""
+	}
+	return b.Rack
 }
 
 // code translates an error for the version: clients of the first five versions know no storage errors.
@@ -203,7 +235,7 @@ func (w *fetchWork) encodeError(o *server.Out) error {
 
 func (w *fetchWork) encodeLater(o *server.Out) error {
 	w.poll.Close()
-	w.read()
+	w.read(true)
 	return w.encode(o)
 }
 
@@ -215,7 +247,7 @@ func (w *fetchWork) encode(o *server.Out) error {
 	for i := range w.reads {
 		rd := &w.reads[i]
 		results[i] = session.Result{
-			Bytes: int(rd.r.Slice.Len), Failed: rd.code != 0, Diverging: rd.r.Diverging, HW: rd.r.HW, LogStart: rd.r.LogStart,
+			Bytes: int(rd.r.Slice.Len), Failed: rd.code != 0, Diverging: rd.r.Diverging, PreferredReplica: rd.preferred >= 0, HW: rd.r.HW, LogStart: rd.r.LogStart,
 		}
 		if rd.code != 0 {
 			results[i].HW, results[i].LogStart = -1, -1
@@ -253,6 +285,7 @@ func (w *fetchWork) result(i int, hints *leaderHints) fetchedPartition {
 	}
 	f.hw, f.lso, f.start = rd.r.HW, rd.r.LSO, rd.r.LogStart
 	f.diverging, f.divergingEpoch, f.divergingEnd = rd.r.Diverging, rd.r.DivergingEpoch, rd.r.DivergingEnd
+	f.preferred = rd.preferred
 	f.committed, f.aborted = w.req.IsolationLevel == 1 && w.replica < 0, rd.r.Aborted
 	f.records, rd.r.Slice = rd.r.Slice, storage.Slice{}
 	return f

@@ -42,7 +42,8 @@ type fetchedPartition struct {
 	divergingEnd   int64
 	leaderID       int32 // -1: no hint
 	leaderEpoch    int32
-	committed      bool // the list of aborted transactions is present, if empty
+	preferred      int32 // the replica to read from instead of this one (KIP-392); -1: none
+	committed      bool  // the list of aborted transactions is present, if empty
 	aborted        []storage.AbortedTxn
 	records        storage.Slice
 }
@@ -57,7 +58,7 @@ type leaderEndpoint struct {
 
 // failedFetch is the answer for a partition that could not be read.
 func failedFetch(partition int32, code int16) fetchedPartition {
-	return fetchedPartition{partition: partition, code: code, hw: -1, lso: -1, start: -1, leaderID: -1, leaderEpoch: -1}
+	return fetchedPartition{partition: partition, code: code, hw: -1, lso: -1, start: -1, leaderID: -1, leaderEpoch: -1, preferred: -1}
 }
 
 // release lets go of the records of an answer that is not sent.
@@ -167,7 +168,7 @@ func (e *fetchEncoder) part(b []byte) []byte {
 		b = append(b, 0xff, 0xff, 0xff, 0xff)
 	}
 	if v >= 11 {
-		b = append(b, 0xff, 0xff, 0xff, 0xff) // preferred_read_replica: none until replicas are read from
+		b = binary.BigEndian.AppendUint32(b, uint32(p.preferred))
 	}
 	return e.array(b, int(p.records.Len))
 }

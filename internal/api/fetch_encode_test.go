@@ -49,10 +49,10 @@ func fetchCases(t testing.TB) map[string]func() fetchAnswer {
 			return fetchAnswer{session: 77, topics: []fetchedTopic{{name: "a", id: id, parts: []fetchedPartition{failedFetch(3, 1)}}}}
 		},
 		"records": func() fetchAnswer {
-			p := fetchedPartition{partition: 1, hw: 10, lso: 9, start: 2, leaderID: -1, leaderEpoch: -1, records: slice()}
-			q := fetchedPartition{partition: 2, hw: 10, lso: 9, start: 2, leaderID: -1, leaderEpoch: -1, committed: true, records: slice(),
+			p := fetchedPartition{partition: 1, hw: 10, lso: 9, start: 2, leaderID: -1, leaderEpoch: -1, preferred: -1, records: slice()}
+			q := fetchedPartition{partition: 2, hw: 10, lso: 9, start: 2, leaderID: -1, leaderEpoch: -1, preferred: -1, committed: true, records: slice(),
 				aborted: []storage.AbortedTxn{{ProducerID: 5, FirstOffset: 3}, {ProducerID: 6, FirstOffset: 4}}}
-			r := fetchedPartition{partition: 3, hw: 10, lso: 10, leaderID: -1, leaderEpoch: -1, committed: true}
+			r := fetchedPartition{partition: 3, hw: 10, lso: 10, leaderID: -1, leaderEpoch: -1, preferred: -1, committed: true}
 			return fetchAnswer{topics: []fetchedTopic{{name: "orders", id: id, parts: []fetchedPartition{p, q, r}}, {name: "other", parts: []fetchedPartition{p2(slice())}}}}
 		},
 		"moved": func() fetchAnswer {
@@ -60,14 +60,16 @@ func fetchCases(t testing.TB) map[string]func() fetchAnswer {
 			p.leaderID, p.leaderEpoch = 2, 7
 			q := failedFetch(1, 0)
 			q.diverging, q.divergingEpoch, q.divergingEnd = true, 4, 99
-			return fetchAnswer{topics: []fetchedTopic{{name: "t", id: id, parts: []fetchedPartition{p, q}}},
+			near := failedFetch(2, 0)
+			near.preferred = 3
+			return fetchAnswer{topics: []fetchedTopic{{name: "t", id: id, parts: []fetchedPartition{p, q, near}}},
 				brokers: []leaderEndpoint{{id: 2, host: "b.example", port: 9092}, {id: 3, host: "c.example", port: 9093, rack: "r1"}}}
 		},
 	}
 }
 
 func p2(s storage.Slice) fetchedPartition {
-	return fetchedPartition{partition: 300, hw: 1, lso: 1, leaderID: -1, leaderEpoch: -1, records: s}
+	return fetchedPartition{partition: 300, hw: 1, lso: 1, leaderID: -1, leaderEpoch: -1, preferred: -1, records: s}
 }
 
 // TestFetchAnswerIsKmsgs compares the hand-written bytes with kmsg's, for every version served.
@@ -116,6 +118,7 @@ func asKmsg(t *testing.T, a *fetchAnswer) []byte {
 		for _, ap := range at.parts {
 			kp := kmsg.NewFetchResponseTopicPartition()
 			kp.Partition, kp.ErrorCode, kp.HighWatermark, kp.LastStableOffset, kp.LogStartOffset = ap.partition, ap.code, ap.hw, ap.lso, ap.start
+			kp.PreferredReadReplica = ap.preferred
 			if ap.diverging {
 				kp.DivergingEpoch.Epoch, kp.DivergingEpoch.EndOffset = ap.divergingEpoch, ap.divergingEnd
 			}

@@ -92,8 +92,12 @@ func (c *Call) offsetFor(req *kmsg.ListOffsetsRequest, topic string, p *kmsg.Lis
 	if err != nil {
 		return partition.Offset{}, err
 	}
+	replica := req.ReplicaID
+	if !c.Conn.Peer() {
+		replica = partition.Consumer // only a follower is shown what is not committed
+	}
 	return h.OffsetFor(partition.OffsetQuery{
-		Timestamp: p.Timestamp, Committed: req.IsolationLevel == 1, Epoch: p.CurrentLeaderEpoch, Replica: req.ReplicaID,
+		Timestamp: p.Timestamp, Committed: req.IsolationLevel == 1, Epoch: p.CurrentLeaderEpoch, Replica: replica,
 	})
 }
 
