@@ -274,7 +274,7 @@ func (p *Partition) EpochEnd(current, asked int32) (epoch int32, end int64, err 
 // DeleteRecords raises the log start to offset, -1 for the high watermark, and returns the low
 // watermark: the smallest log start of the live replicas, which on one broker is its own. Errors:
 // OFFSET_OUT_OF_RANGE above the high watermark, POLICY_VIOLATION when the topic is compacted only
-// (kafka.md 3.10). The new start is durable after Set.SyncStarts.
+// (kafka.md 3.10). The new start is durable, and seen by others, after Set.SyncStarts.
 func (p *Partition) DeleteRecords(offset, nowMs int64) (low int64, err error) {
 	p.mu.Lock()
 	err = p.leadsLocked(-1)
@@ -298,7 +298,7 @@ func (p *Partition) DeleteRecords(offset, nowMs int64) (low int64, err error) {
 			return -1, err
 		}
 	}
-	return p.log.Start(), nil
+	return p.log.StartAsked(), nil
 }
 
 // Producers lists the producers the partition remembers, by id.

@@ -253,7 +253,7 @@ func TestCoordinatorLog(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := p.log.RaiseStart(1, 0); err != nil { // the log start may lie inside a batch
+	if err := errors.Join(p.log.RaiseStart(1, 0), w.set.SyncStarts()); err != nil { // the log start may lie inside a batch
 		t.Fatal(err)
 	}
 	next := int64(0)

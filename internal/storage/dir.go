@@ -35,7 +35,8 @@ type Dir struct {
 
 	offline     atomic.Pointer[offlineError]
 	hwDirty     atomic.Bool
-	startsDirty atomic.Bool
+	startsDirty atomic.Bool  // a log start was asked for, or a line is superfluous, since the file was written
+	startsDue   atomic.Int32 // logs whose raised start is not durable yet
 	removed     atomic.Bool  // Remove renamed a log and SyncRemoved has not run since
 	full        atomic.Bool  // a write met a full disk; look at the free space again
 	written     atomic.Int64 // bytes appended since the free space was looked at
@@ -340,7 +341,6 @@ func (d *Dir) forgetGhost(tp meta.TopicPartition) error {
 	if !ghost {
 		return nil
 	}
-	d.startsDirty.Store(true)
 	if err := d.writeStarts(); err != nil {
 		return err
 	}
@@ -416,6 +416,7 @@ func (d *Dir) Remove(l *Log, now int64) error {
 		return l.mu.closed
 	}
 	l.mu.closed = fmt.Errorf("%s: %w", l.tp, ErrClosed)
+	l.dropWantLocked()
 	d.closeFilesLocked(l)
 	d.mu.Lock()
 	defer d.mu.Unlock()

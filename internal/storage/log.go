@@ -29,6 +29,8 @@ type Log struct {
 	topic meta.UUID
 
 	start, end, flushed, hw atomic.Int64
+	// want is the log start that was asked for and is not durable yet, 0 none; written under mu.
+	want atomic.Int64
 
 	// syncMu admits one sync at a time. Two syncs of one file at once are wrong, not only wasteful: the
 	// kernel reports a failed write-back to one of them, and the other would acknowledge lost data.
@@ -89,7 +91,7 @@ func (l *Log) SetConfig(c LogConfig) {
 	l.mu.Unlock()
 }
 
-// Start is the log start offset, the first that may be read. It never falls.
+// Start is the log start offset, the first that may be read. It is durable and never falls, whatever crash comes.
 func (l *Log) Start() int64 { return l.start.Load() }
 
 // End is the offset of the next record.

@@ -28,13 +28,6 @@ type pending struct {
 // it every few seconds: recovery re-reads only what lies past the recovery points.
 func (d *Dir) Checkpoint() error { return d.checkpoint(false) }
 
-// CheckpointStarts makes raised log starts durable, before DeleteRecords is acknowledged.
-func (d *Dir) CheckpointStarts() error {
-	d.markMu.Lock()
-	defer d.markMu.Unlock()
-	return d.writeStarts()
-}
-
 func (d *Dir) checkpoint(all bool) error {
 	if err := d.Offline(); err != nil {
 		return err
@@ -42,7 +35,7 @@ func (d *Dir) checkpoint(all bool) error {
 	d.markMu.Lock()
 	defer d.markMu.Unlock()
 	d.full.Store(true) // look at the free space now and then even when little is written
-	if err := d.writeStarts(); err != nil {
+	if err := d.raiseStarts(); err != nil {
 		return err
 	}
 	var ps []pending
@@ -232,18 +225,6 @@ func (d *Dir) writeMarks() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.mu.mark, true
-	})
-}
-
-// writeStarts writes the log starts above 0. A start at the first segment's base keeps its line: the renames that took
-// the segments before it away may not be on disk, and after a power cut only the line says that they are gone.
-func (d *Dir) writeStarts() error {
-	if !d.startsDirty.Swap(false) {
-		return nil
-	}
-	return d.writeOffsets(fileLogStart, func(l *Log) (int64, bool) {
-		s := l.start.Load()
-		return s, s > 0
 	})
 }
 

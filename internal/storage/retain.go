@@ -24,7 +24,7 @@ func (d *Dir) Housekeep(now int64, hw func(*Log) int64) error {
 		errs = append(errs, l.retain(now, hw(l)))
 	}
 	// Starts first, durably: after a crash deleted records must not come back because their files did.
-	if err := errors.Join(append(errs, d.writeStarts())...); err != nil {
+	if err := errors.Join(append(errs, d.raiseStarts())...); err != nil {
 		return err
 	}
 	for _, l := range d.all() {
@@ -81,7 +81,7 @@ func (l *Log) retain(now, hw int64) error {
 			return l.tolerate(err)
 		}
 	}
-	return l.raiseStartLocked(l.segmentEndLocked(n - 1))
+	return l.askStartLocked(l.segmentEndLocked(n - 1))
 }
 
 // tolerate lets housekeeping go on with the other logs when one is damaged or the disk is full: deleting helps there.

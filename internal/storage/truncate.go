@@ -10,37 +10,6 @@ import (
 	"github.com/milena-mq/milena/internal/vfs"
 )
 
-// RaiseStart moves the log start up to offset (DeleteRecords, retention, a follower told by its leader); lower is a no-op.
-// ErrOutOfRange above the log end. Whole segments below it go at the next Housekeep. The new start is durable after
-// CheckpointStarts or the next Checkpoint.
-func (l *Log) RaiseStart(offset, _ int64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.usableLocked(); err != nil {
-		return err
-	}
-	return l.raiseStartLocked(offset)
-}
-
-func (l *Log) raiseStartLocked(offset int64) error {
-	if offset > l.end.Load() {
-		return fmt.Errorf("raise start of %s to %d: %w, log end is %d", l.tp, offset, ErrOutOfRange, l.end.Load())
-	}
-	if offset <= l.start.Load() {
-		return nil
-	}
-	l.start.Store(offset)
-	if l.hw.Load() < offset {
-		l.hw.Store(offset)
-		l.dir.hwDirty.Store(true)
-	}
-	if e, changed := l.mu.epochs.truncateStart(offset); changed {
-		l.mu.epochs, l.mu.epochsDirty = e, true
-	}
-	l.dir.startsDirty.Store(true)
-	return nil
-}
-
 // Truncate removes everything from offset to on, durably: a batch that holds to is removed whole, and End is then its
 // first offset. At End only leader epochs that begin there, without a record, are taken away; above, nothing. Below Start it is TruncateFully(to). Only the replication machine may call it.
 func (l *Log) Truncate(to int64) error {
@@ -55,6 +24,9 @@ func (l *Log) Truncate(to int64) error {
 	}
 	if to >= l.end.Load() {
 		return l.dropEmptyEpochsLocked(to)
+	}
+	if to < l.want.Load() {
+		l.dropWantLocked() // only an unclean election cuts below a start that the high watermark had passed
 	}
 	if to < l.start.Load() {
 		return l.dir.fail("truncate "+l.tp.String(), l.truncateFullyLocked(to))
@@ -199,8 +171,8 @@ func (l *Log) truncateFullyLocked(start int64) error {
 	}
 	// The new log start is durable before anything is removed: a log whose end is below its start is dropped at the
 	// next start, so a crash in the middle ends in the same state.
+	l.dropWantLocked()
 	l.start.Store(start)
-	l.dir.startsDirty.Store(true)
 	l.mu.Unlock()
 	err := l.dir.writeStarts()
 	l.mu.Lock()
