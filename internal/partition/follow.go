@@ -366,5 +366,7 @@ func (s *Set) Sync(fs []*Follower) {
 				s.storageError(of[i], err)
 			}
 		}
+		// Log starts taken over from leaders count once they are durable; a client's DeleteRecords waits for that.
+		s.dirError(d, "checkpoint of log starts", d.d.CheckpointStarts())
 	}
 }
