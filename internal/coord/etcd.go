@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
-	"net/url"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/config"
@@ -22,64 +21,36 @@ import (
 	etcderrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
 	"go.etcd.io/etcd/server/v3/features"
 	"go.etcd.io/etcd/server/v3/storage/wal"
+	"google.golang.org/grpc"
 
 	"github.com/milena-mq/milena/internal/meta"
-	"github.com/milena-mq/milena/internal/vfs"
 )
 
 // prefix is where all keys live, so that one watch orders them all.
-const prefix = "/milena/"
-
-// EtcdOptions is what the embedded engine needs to know.
-type EtcdOptions struct {
-	Dir        string   // its own directory, "coord" below the data directory
-	FS         vfs.FS   // for the lock on Dir; etcd itself always uses the operating system
-	Identity   Identity // written into the controller record
-	Log        *slog.Logger
-	QuotaBytes int64 // size at which etcd refuses writes; 0: 2 GiB
-	NoSync     bool  // for tests only: loses data in a crash
-
-	// Cluster is the members that begin the store together, this broker among them; Identity.Peer is its
-	// own entry. Empty for a broker that began alone; with Identity.Peer set others may join that one.
-	Cluster []Peer
-	// HTTP and GRPC carry raft and the client API, both at Identity.Peer: two shares of one port. Closed by
-	// Close. Nil for a broker without a peer address.
-	HTTP, GRPC net.Listener
-	TLS        *TLS   // towards other members; nil: in the clear
-	Local      net.IP // source address of connections, nil for the system's choice
-	// Tick and ElectionTicks are raft's, used when there is a peer address. 0: 50 ms and 6. Networks with
-	// slower round trips need more; an election takes one to two times their product.
-	Tick          time.Duration
-	ElectionTicks int
-	// Start bounds the wait of a member that has no data yet for the others; nil: as long as it takes.
-	Start context.Context
-}
-
-// TLS is how members of the store reach each other: files, because etcd's transport reads them itself, and
-// the same as a configuration of the dialling side.
-type TLS struct {
-	Certificate, Key, CA string
-	Client               *tls.Config
-}
+const prefix space = "/milena/"
 
 const (
 	defaultQuota = 2 << 30
-	walSegment   = 16 << 20 // etcd's 64 MiB, twice, is 128 MB on disk for an empty broker
-	compactKeep  = 10_000   // revisions kept for tails that fall behind
-	memberName   = "milena"
+	walSegment   = 16 << 20    // etcd's 64 MiB, twice, is 128 MB on disk for an empty broker
+	compactKeep  = 10_000      // revisions kept for tails that fall behind
 	reclaimAgain = time.Minute // between two attempts to make room
 
 	// A member that is alone has nobody to be polite to: it may campaign after one tick. With etcd's
 	// own 100/1000 ms the broker would spend most of its start waiting for its own vote.
 	soloTickMs        = 20
 	soloElectionTicks = 2
+
+	// With others it has: of several timers measured on one machine, these change leaders in under half a
+	// second and never without need, with both processors busy.
+	peerTick          = 50 * time.Millisecond
+	peerElectionTicks = 6
 )
 
 // walSegmentOnce guards a package variable of etcd: it is the only way to choose the size.
 var walSegmentOnce sync.Once
 
-// Etcd is the store in this process: an etcd server without any listener, used by direct calls. With
-// one member nothing dials it and nothing needs a port.
+// Etcd is the store in this process: an etcd server used by direct calls. Alone it has no listener at all;
+// as one of several members it is reached over the broker's peer address.
 type Etcd struct {
 	srv    *etcdserver.EtcdServer
 	cli    *clientv3.Client
@@ -87,24 +58,43 @@ type Etcd struct {
 	lock   io.Closer
 	id     Identity
 	quota  int64
-	ctx    context.Context // ends when the store closes
+	ctx    context.Context // ends when the store closes, or fails
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	// Only with a peer address.
+	door    *door
+	web     *http.Server
+	rpc     *grpc.Server
+	serving sync.WaitGroup // of the two servers
+	others  *callers
 
 	mu struct {
 		sync.Mutex
 		closed    bool
+		err       error // why the store failed
 		term      *Term
+		leads     time.Time // since when this member leads and has no term
 		reclaimed time.Time
 	}
 }
 
-var _ Store = (*Etcd)(nil)
+var (
+	_ Store  = (*Etcd)(nil)
+	_ Quorum = (*Etcd)(nil)
+)
+
+// ErrWiped: this member took part before and its log is gone.
+var ErrWiped = errors.New("coordination store: this member has lost its data")
 
 // OpenEtcd starts the engine on its directory. It returns before the first election; Lead waits for
-// that. A directory that another process uses gives vfs.ErrLocked in the chain.
+// that. A directory that another process uses gives vfs.ErrLocked in the chain. A member that has no data
+// and is not alone waits for the others, see begin; ErrWiped and ErrNoMember refuse it.
 func OpenEtcd(o EtcdOptions) (*Etcd, error) {
 	walSegmentOnce.Do(func() { wal.SegmentSizeBytes = walSegment })
+	if len(o.Cluster) > 1 && (o.Identity.Peer == "" || o.HTTP == nil || o.GRPC == nil) {
+		return nil, errors.New("open coordination store: several members, and no peer address")
+	}
 	if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open coordination store: %w", err)
 	}
@@ -118,29 +108,72 @@ func OpenEtcd(o EtcdOptions) (*Etcd, error) {
 	}
 	e := &Etcd{lock: lock, id: o.Identity, quota: o.QuotaBytes, log: newZapSlog(o.Log)}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
-	if e.srv, err = e.boot(o); err != nil {
+	if err := e.start(&o); err != nil {
 		e.cancel()
+		e.stopServing()
 		return nil, errors.Join(fmt.Errorf("open coordination store %s: %w", o.Dir, err), lock.Close())
 	}
+	return e, nil
+}
+
+func (e *Etcd) start(o *EtcdOptions) error {
+	if o.HTTP != nil {
+		e.door = &door{founders: foundersText(o.Cluster), list: e.bootMembers}
+		e.door.set(stateFresh)
+		if wal.Exist(filepath.Join(o.Dir, "member", "wal")) {
+			e.door.set(stateMember)
+		}
+		if e.isFounding(o) {
+			e.door.set(stateFounding)
+		}
+		e.serveHTTP(o.HTTP)
+	}
+	p, err := e.begin(o)
+	if err != nil {
+		return err
+	}
+	founding := e.isFounding(o)
+	if e.door != nil && founding {
+		e.door.set(stateFounding)
+	}
+	if e.srv, err = e.boot(o, p); err != nil {
+		return err
+	}
 	e.log.running.Store(true)
+	if e.door != nil {
+		e.openDoor() // before the start, which looks for its peers at once
+	}
 	e.srv.Start()
 	e.cli = v3client.New(e.srv)
-	return e, nil
+	e.wg.Add(1)
+	go e.watchServer()
+	if e.door == nil {
+		return nil
+	}
+	e.others = &callers{o: o}
+	e.serveGRPC(o.GRPC)
+	e.wg.Add(2)
+	go e.announce(o)
+	go e.steward()
+	if founding {
+		e.wg.Add(1)
+		go e.founded(o)
+	} else {
+		e.door.set(stateMember)
+	}
+	return nil
 }
 
 // boot makes the server on a goroutine of its own. etcd ends a damaged directory with a panic or a
 // fatal log line, also on goroutines that it starts; the hooks of zapSlog make either the end of that
 // goroutine, and here it becomes an error. What such a boot leaves behind ends with the process.
-func (e *Etcd) boot(o EtcdOptions) (*etcdserver.EtcdServer, error) {
+func (e *Etcd) boot(o *EtcdOptions, p *plan) (*etcdserver.EtcdServer, error) {
 	type result struct {
 		srv *etcdserver.EtcdServer
 		err error
 	}
 	done := make(chan result, 1)
-	cfg, err := e.serverConfig(o)
-	if err != nil {
-		return nil, err
-	}
+	cfg := e.serverConfig(o, p)
 	go func() {
 		srv, err := etcdserver.NewServer(cfg)
 		done <- result{srv, err}
@@ -153,17 +186,19 @@ func (e *Etcd) boot(o EtcdOptions) (*etcdserver.EtcdServer, error) {
 	}
 }
 
-func (e *Etcd) serverConfig(o EtcdOptions) (config.ServerConfig, error) {
-	peer := types.URLs{url.URL{Scheme: "http", Host: "localhost:2380"}} // a name, not an address: nobody listens there
+// serverConfig is etcd's settings. It is long because each line is one of them.
+func (e *Etcd) serverConfig(o *EtcdOptions, p *plan) config.ServerConfig {
 	lg := e.log.logger()
-	return config.ServerConfig{
-		Name:                memberName,
+	name := memberName(o.Identity.NodeID)
+	urls := types.URLs{o.peerURL(e.ownAddr(o))} // alone it is a name, not an address: nobody listens there
+	c := config.ServerConfig{
+		Name:                name,
 		DataDir:             o.Dir,
-		PeerURLs:            peer,
-		ClientURLs:          peer,
-		InitialPeerURLsMap:  types.URLsMap{memberName: peer},
-		InitialClusterToken: memberName,
-		NewCluster:          true,
+		PeerURLs:            urls,
+		ClientURLs:          urls,
+		InitialPeerURLsMap:  p.urlsMap(o),
+		InitialClusterToken: "milena " + foundersText(o.Cluster),
+		NewCluster:          p.found,
 		TickMs:              soloTickMs,
 		ElectionTicks:       soloElectionTicks,
 		PreVote:             true,
@@ -186,31 +221,53 @@ func (e *Etcd) serverConfig(o EtcdOptions) (config.ServerConfig, error) {
 
 		MaxTxnOps:                   MaxChanges + 24,
 		MaxRequestBytes:             MaxBytes + 1<<20,
+		MaxConcurrentStreams:        1024, // of one connection
 		WarningApplyDuration:        time.Second,
 		WarningUnaryRequestDuration: 2 * time.Second,
 		DowngradeCheckTime:          time.Minute,
-		BootstrapTimeout:            5 * time.Second,
+		BootstrapTimeout:            bootTimeout,
 		BcryptCost:                  4, // of logins that do not exist
 		MaxLearners:                 1,
 		UnsafeNoFsync:               o.NoSync,
 		Logger:                      lg,
-		ServerFeatureGate:           features.NewDefaultServerFeatureGate(memberName, lg),
+		ServerFeatureGate:           features.NewDefaultServerFeatureGate(name, lg),
 		Metrics:                     "basic",
 		V2Deprecation:               config.V2DeprDefault,
-	}, nil
+	}
+	if o.HTTP == nil {
+		return c
+	}
+	c.TickMs, c.ElectionTicks = uint(peerTick/time.Millisecond), peerElectionTicks
+	if o.Tick > 0 {
+		c.TickMs = uint(max(o.Tick/time.Millisecond, 1))
+	}
+	if o.ElectionTicks > 0 {
+		c.ElectionTicks = o.ElectionTicks
+	}
+	c.InitialElectionTickAdvance = true // or a start waits a whole election timeout more
+	// A broker that was down for a moment should find what it missed in the log; the whole store is the
+	// other way, and slow.
+	c.SnapshotCatchUpEntries = 500
+	if o.TLS != nil {
+		c.PeerTLSInfo = transport.TLSInfo{
+			CertFile: o.TLS.Certificate, KeyFile: o.TLS.Key, TrustedCAFile: o.TLS.CA,
+			ClientCertAuth: true, MinVersion: tls.VersionTLS13, Logger: lg,
+		}
+	}
+	if o.Local != nil {
+		c.PeerTLSInfo.LocalAddr, c.LocalAddress = o.Local.String(), o.Local.String()
+	}
+	return c
 }
 
 // Load implements Store.
 func (e *Etcd) Load(ctx context.Context) (Snapshot, Revision, error) {
-	r, err := e.get(ctx, prefix, clientv3.WithPrefix())
+	r, err := e.get(ctx, string(prefix), clientv3.WithPrefix())
 	if err != nil {
 		return Snapshot{}, 0, fmt.Errorf("load coordination store: %w", err)
 	}
-	s := Snapshot{Changes: make([]meta.Change, len(r.Kvs))}
-	for i, kv := range r.Kvs {
-		s.Changes[i] = meta.Change{Key: string(kv.Key[len(prefix):]), Value: kv.Value, Rev: kv.ModRevision}
-	}
-	return s, Revision(r.Header.Revision), nil
+	s, rev := prefix.snapshot(r)
+	return s, rev, nil
 }
 
 // get reads from a quorum. A read that an election cut short is asked again: it changes nothing.
@@ -224,7 +281,7 @@ func (e *Etcd) get(ctx context.Context, key string, opts ...clientv3.OpOption) (
 		case err == nil:
 			return r, nil
 		case e.ctx.Err() != nil:
-			return nil, ErrClosed
+			return nil, e.closed()
 		case !errors.Is(err, rpctypes.ErrLeaderChanged) && !errors.Is(err, etcderrors.ErrLeaderChanged):
 			return nil, err
 		}
@@ -245,11 +302,11 @@ func (e *Etcd) attach() bool {
 // Tail implements Store.
 func (e *Etcd) Tail(ctx context.Context, from Revision) (<-chan Batch, error) {
 	if !e.attach() {
-		return nil, ErrClosed
+		return nil, e.closed()
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(e.ctx, cancel)
-	w := e.cli.Watch(clientv3.WithRequireLeader(ctx), prefix, clientv3.WithPrefix(), clientv3.WithRev(int64(from)+1))
+	w := e.cli.Watch(clientv3.WithRequireLeader(ctx), string(prefix), clientv3.WithPrefix(), clientv3.WithRev(int64(from)+1))
 	ch := make(chan Batch)
 	go func() {
 		defer e.wg.Done()
@@ -260,7 +317,7 @@ func (e *Etcd) Tail(ctx context.Context, from Revision) (<-chan Batch, error) {
 			if r.Err() != nil {
 				return
 			}
-			for _, b := range split(r.Events) {
+			for _, b := range prefix.split(r.Events) {
 				select {
 				case ch <- b:
 				case <-ctx.Done():
@@ -272,131 +329,12 @@ func (e *Etcd) Tail(ctx context.Context, from Revision) (<-chan Batch, error) {
 	return ch, nil
 }
 
-// split cuts the events of one answer, which may span several appends when a tail catches up, at
-// the revisions. etcd never cuts one revision in two.
-func split(es []*clientv3.Event) []Batch {
-	var out []Batch
-	for _, ev := range es {
-		c := meta.Change{Key: string(ev.Kv.Key[len(prefix):]), Value: ev.Kv.Value, Rev: ev.Kv.ModRevision}
-		if ev.Type == clientv3.EventTypeDelete {
-			c.Value = nil
-		}
-		if n := len(out); n == 0 || out[n-1].Rev != Revision(c.Rev) {
-			out = append(out, Batch{Rev: Revision(c.Rev)})
-		}
-		b := &out[len(out)-1]
-		b.Changes = append(b.Changes, c)
-	}
-	return out
-}
-
-// Lead implements Store: the broker that leads the embedded engine is the controller.
-func (e *Etcd) Lead(ctx context.Context) (*Term, error) {
-	if err := e.awaitLeader(ctx, true); err != nil {
-		return nil, err
-	}
-	key := prefix + meta.KeyController
-	g, err := e.get(ctx, key)
-	if err != nil {
-		return nil, fmt.Errorf("take the lead: %w", err)
-	}
-	var was meta.ControllerRecord
-	var mod int64
-	if len(g.Kvs) > 0 {
-		if was, err = meta.DecodeController(g.Kvs[0].Value); err != nil {
-			return nil, fmt.Errorf("take the lead: %w", err)
-		}
-		mod = g.Kvs[0].ModRevision
-	}
-	c := meta.PutController(e.id.Record(was.Epoch + 1))
-	r, err := e.commit(ctx, clientv3.Compare(clientv3.ModRevision(key), "=", mod), clientv3.OpPut(key, string(c.Value)))
-	if err != nil {
-		return nil, fmt.Errorf("take the lead: %w", err)
-	}
-	if !r.Succeeded {
-		return nil, fmt.Errorf("take the lead: %w", ErrFenced)
-	}
-	t := NewTerm(was.Epoch+1, Revision(r.Header.Revision))
-	e.mu.Lock()
-	old := e.mu.term
-	e.mu.term = t
-	e.mu.Unlock()
-	if old != nil {
-		old.End()
-	}
-	if !e.attach() {
-		t.End()
-		return nil, ErrClosed
-	}
-	go e.watchTerm(t)
-	return t, nil
-}
-
-// awaitLeader returns when the engine has a leader; with self, when this member leads it.
-func (e *Etcd) awaitLeader(ctx context.Context, self bool) error {
-	for {
-		changed := e.srv.LeaderChangedNotify() // before the look, or a change between the two is missed
-		if l := e.srv.Leader(); l != 0 && (!self || l == e.srv.MemberID()) {
-			return ctx.Err()
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-e.ctx.Done():
-			return ErrClosed
-		case <-e.srv.StopNotify():
-			return ErrClosed
-		}
-	}
-}
-
-// watchTerm ends a term when this member no longer leads the engine.
-func (e *Etcd) watchTerm(t *Term) {
-	defer e.wg.Done()
-	defer t.End()
-	for {
-		changed := e.srv.LeaderChangedNotify()
-		if e.srv.Leader() != e.srv.MemberID() {
-			return
-		}
-		select {
-		case <-changed:
-		case <-t.Done():
-			return
-		case <-e.ctx.Done():
-			return
-		case <-e.srv.StopNotify():
-			return
-		}
-	}
-}
-
 // Append implements Store.
 func (e *Etcd) Append(ctx context.Context, t *Term, cs []meta.Change) (Revision, error) {
-	if err := CheckSize(cs); err != nil {
-		return 0, err
-	}
 	if e.ctx.Err() != nil {
-		return 0, ErrClosed
+		return 0, e.closed()
 	}
-	ops := make([]clientv3.Op, len(cs))
-	for i, c := range cs {
-		if c.Value == nil {
-			ops[i] = clientv3.OpDelete(prefix + c.Key)
-		} else {
-			ops[i] = clientv3.OpPut(prefix+c.Key, string(c.Value))
-		}
-	}
-	r, err := e.commit(ctx, clientv3.Compare(clientv3.ModRevision(prefix+meta.KeyController), "=", int64(t.Token)), ops...)
-	if err != nil {
-		return 0, fmt.Errorf("append %d changes: %w", len(cs), err)
-	}
-	if !r.Succeeded {
-		t.End()
-		return 0, ErrFenced
-	}
-	return Revision(r.Header.Revision), nil
+	return prefix.append(ctx, t, cs, e.commit)
 }
 
 // commit writes under a condition. A store that is full of history is cleaned up and asked again, which
@@ -407,10 +345,10 @@ func (e *Etcd) commit(ctx context.Context, when clientv3.Cmp, then ...clientv3.O
 		if err == nil {
 			return r, nil
 		}
-		if err = e.writeError(err); !errors.Is(err, ErrFull) || attempt == 2 {
+		if err = writeError(err); !errors.Is(err, ErrFull) || attempt == 2 {
 			return nil, err
 		}
-		if room, rerr := e.reclaim(ctx); rerr != nil {
+		if room, rerr := e.reclaim(ctx, attempt > 0); rerr != nil {
 			return nil, fmt.Errorf("%w; reclaim space: %w", err, rerr)
 		} else if !room {
 			return nil, err
@@ -419,12 +357,13 @@ func (e *Etcd) commit(ctx context.Context, when clientv3.Cmp, then ...clientv3.O
 }
 
 // reclaim throws old revisions away, gives their space back and lifts the alarm that refuses writes; it
-// says whether there is room now. Giving space back stalls the store while it copies what is left, so
-// that happens once in reclaimAgain at most. The alarm is lifted more often: etcd raises it from two
-// places, and the second may come after the first was dealt with.
-func (e *Etcd) reclaim(ctx context.Context) (room bool, err error) {
+// says whether there is room now. Giving space back stalls a member while it copies what is left, so that
+// happens once in reclaimAgain at most, the others first. The alarm is lifted more often: etcd raises it from
+// two places, and the second may come after the first was dealt with.
+func (e *Etcd) reclaim(ctx context.Context, again bool) (room bool, err error) {
 	full := func() bool { return e.srv.Backend().Size() > e.quota/4*3 }
-	if full() {
+	// Any member may be the one that is full: its file can be larger than ours for the same content.
+	if full() || again && e.others != nil {
 		e.mu.Lock()
 		now := time.Now()
 		soon := now.Sub(e.mu.reclaimed) < reclaimAgain
@@ -432,15 +371,13 @@ func (e *Etcd) reclaim(ctx context.Context) (room bool, err error) {
 			e.mu.reclaimed = now
 		}
 		e.mu.Unlock()
-		if soon {
+		switch {
+		case !soon:
+			if err := e.giveBack(ctx); err != nil {
+				return false, err
+			}
+		case full():
 			return false, nil
-		}
-		e.log.log.Warn("coordination store is full: throwing old revisions away")
-		if _, err := e.cli.Compact(ctx, e.srv.KV().Rev(), clientv3.WithCompactPhysical()); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
-			return false, err
-		}
-		if err := e.srv.Defragment(); err != nil {
-			return false, err
 		}
 	}
 	if full() {
@@ -450,23 +387,78 @@ func (e *Etcd) reclaim(ctx context.Context) (room bool, err error) {
 	return err == nil, err
 }
 
-// writeError sorts what etcd says of a write. Anything that is not surely a refusal is unknown: the
-// proposal may be in the log already.
-func (e *Etcd) writeError(err error) error {
-	switch {
-	case errors.Is(err, rpctypes.ErrNoSpace) || errors.Is(rpctypes.Error(err), rpctypes.ErrNoSpace):
-		// etcd says so also after it has written: where it notices while applying.
-		return fmt.Errorf("%w; %w", ErrFull, ErrUnknown)
-	case errors.Is(rpctypes.Error(err), rpctypes.ErrRequestTooLarge), errors.Is(rpctypes.Error(err), rpctypes.ErrTooManyOps):
-		return ErrTooLarge
-	case errors.Is(rpctypes.Error(err), rpctypes.ErrDuplicateKey):
+func (e *Etcd) giveBack(ctx context.Context) error {
+	e.log.log.Warn("coordination store is full: throwing old revisions away")
+	if _, err := e.cli.Compact(ctx, e.srv.KV().Rev(), clientv3.WithCompactPhysical()); err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", ErrUnknown, err)
+	if e.others != nil {
+		for _, m := range e.srv.Cluster().Members() {
+			if m.ID == e.srv.MemberID() {
+				continue
+			}
+			// A member that is down gives its space back when it is full itself.
+			if err := e.others.defragment(ctx, urlAddr(m.PeerURLs)); err != nil {
+				e.log.log.Warn("a member of the coordination store did not give space back", "member", urlAddr(m.PeerURLs), "error", err)
+			}
+		}
+	}
+	return e.srv.Defragment()
 }
 
-// Close implements Store. Writes in flight end with ErrUnknown.
-func (e *Etcd) Close() error {
+// closed is the error of whatever comes after the end.
+func (e *Etcd) closed() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.mu.err != nil {
+		return e.mu.err
+	}
+	return ErrClosed
+}
+
+// Done is closed when the store has ended: by Close, or because this member was removed from the quorum.
+func (e *Etcd) Done() <-chan struct{} { return e.ctx.Done() }
+
+// Err is why the store ended by itself, nil otherwise. ErrClosed is in its chain.
+func (e *Etcd) Err() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.mu.err
+}
+
+// watchServer ends everything when the engine ends by itself.
+func (e *Etcd) watchServer() {
+	defer e.wg.Done()
+	select {
+	case <-e.ctx.Done():
+		return
+	case <-e.srv.StopNotify():
+	}
+	err := fmt.Errorf("%w: the engine of this member has stopped", ErrClosed)
+	if m := e.srv.Cluster().Member(e.srv.MemberID()); m == nil {
+		err = fmt.Errorf("%w: broker %d was removed from the quorum; start it with join instead of cluster", ErrClosed, e.id.NodeID)
+	}
+	e.mu.Lock()
+	closed, t := e.mu.closed, e.mu.term
+	if !closed {
+		e.mu.err = err
+	}
+	e.mu.Unlock()
+	if closed {
+		return
+	}
+	if t != nil {
+		t.End()
+	}
+	e.log.log.Error("coordination store ended", "error", err)
+	e.cancel()
+}
+
+// Close implements Store. Writes in flight end with ErrUnknown. A member that leads gives the lead to
+// another one first, which then takes over within milliseconds instead of after an election timeout.
+func (e *Etcd) Close() error { return e.close(true) }
+
+func (e *Etcd) close(orderly bool) error {
 	e.mu.Lock()
 	if e.mu.closed {
 		e.mu.Unlock()
@@ -479,12 +471,32 @@ func (e *Etcd) Close() error {
 	if t != nil {
 		t.End()
 	}
+	if orderly && e.door != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeMove)
+		e.moveLead(ctx)
+		cancel()
+	}
 	e.cancel()
 	e.wg.Wait()
 	err := e.cli.Close()
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	e.srv.Stop()
+	e.stopServing()
+	e.srv.HardStop()
 	return errors.Join(err, e.lock.Close())
+}
+
+// stopServing ends what listens and the connections to other members.
+func (e *Etcd) stopServing() {
+	if e.rpc != nil {
+		e.rpc.Stop()
+	}
+	if e.web != nil {
+		_ = e.web.Close()
+	}
+	e.serving.Wait()
+	if e.others != nil {
+		e.others.close()
+	}
 }
