@@ -78,13 +78,30 @@ func rack(b *meta.Broker) *string {
 	return &b.Rack
 }
 
-// shownController is the controller as clients may see it: -1 unless it is a live broker.
-func shownController(im *meta.Image) int32 {
-	id, _ := im.Controller()
-	if b := im.Broker(id); b == nil || b.Fenced {
-		return -1
+// shownController is the broker to which clients of this connection's listener send what only the controller can
+// do: the controller itself where they reach it, else this broker, else any other. Every broker forwards such
+// requests, and a client that is told of no controller at all only waits, for example while one takes over.
+func (c *Call) shownController() int32 {
+	reached := func(id int32) bool {
+		b := c.Image.Broker(id)
+		if b == nil || b.Fenced {
+			return false
+		}
+		_, ok := c.endpoint(b)
+		return ok
 	}
-	return id
+	if id, _ := c.Image.Controller(); reached(id) {
+		return id
+	}
+	if reached(c.NodeID) {
+		return c.NodeID
+	}
+	for _, b := range c.Image.Brokers() {
+		if reached(b.ID) {
+			return b.ID
+		}
+	}
+	return -1
 }
 
 // shownPartition is a partition as clients see it: a leader they cannot reach counts as none.

@@ -28,7 +28,7 @@ func serveDescribeCluster(c *Call) server.Reply {
 	if req.IncludeClusterAuthorizedOperations {
 		resp.ClusterAuthorizedOperations = clusterOperations
 	}
-	resp.ClusterID, resp.ControllerID = c.Image.ClusterID(), shownController(c.Image)
+	resp.ClusterID, resp.ControllerID = c.Image.ClusterID(), c.shownController()
 	for _, b := range c.Image.Brokers() {
 		e, ok := c.endpoint(b)
 		if !ok || b.Fenced && !req.IncludeFencedBrokers {

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -19,7 +18,7 @@ const (
 	coordinatorShare int8 = 2
 )
 
-// createWait bounds the wait for the internal topic on its first need.
+// createWait bounds the wait for a topic on its first use.
 const createWait = 5 * time.Second
 
 // FindCoordinator (key 10), versions 0-6: the leader of the internal topic's partition that the key falls on. The
@@ -91,9 +90,7 @@ func (c *Call) findGroup(im *meta.Image, id string, r *kmsg.FindCoordinatorRespo
 // createGroupsTopic asks the controller for the topic and returns the metadata afterwards. Several clients that ask
 // at once are all answered from the one topic. A failure is logged; the client asks again.
 func (c *Call) createGroupsTopic() *meta.Image {
-	ctx, cancel := context.WithTimeout(c.Conn.Context(), createWait)
-	defer cancel()
-	for name, err := range c.firstUse(ctx, []string{shard.GroupsTopic}) {
+	for name, err := range c.firstUse([]string{shard.GroupsTopic}) {
 		c.Log.Warn("internal topic not made", "topic", name, "error", err)
 	}
 	return c.Image

@@ -2,12 +2,10 @@ package api
 
 import (
 	"context"
-	"errors"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/milena-mq/milena/internal/coord"
 	"github.com/milena-mq/milena/internal/server"
 )
 
@@ -54,14 +52,11 @@ func (c *Call) forwarded() server.Reply {
 	return c.refused(forwardError(err))
 }
 
-// forwardError is the code for an answer that never came. All of them make a client ask again.
+// forwardError is the code for an answer that never came: that of the error, where it has one (package member
+// tells what was not carried out from what may have been). All of them make a client ask again.
 func forwardError(err error) *kerr.Error {
-	var k *kerr.Error
-	switch {
-	case errors.As(err, &k) && k != nil:
+	if k, known := errorOf(err); known && k != nil {
 		return k
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, coord.ErrUnknown):
-		return kerr.RequestTimedOut // it may have happened
 	}
 	return kerr.NotController
 }

@@ -64,7 +64,7 @@ func (c *Call) metadataBrokers(resp *kmsg.MetadataResponse) {
 	if id := c.Image.ClusterID(); id != "" {
 		resp.ClusterID = &id
 	}
-	resp.ControllerID = shownController(c.Image)
+	resp.ControllerID = c.shownController()
 }
 
 // metadataNamed answers the topics that were asked for, each once, in the order of the request.
@@ -131,8 +131,8 @@ func (c *Call) metadataUnknown(name string, refused map[string]*control.Error, o
 	switch err := refused[name]; {
 	case control.CheckTopicName(name) != nil:
 		code = kerr.InvalidTopicException.Code
-	case err == nil || is(err, kerr.RequestTimedOut):
-		// not there yet: the client asks again, which it does not after REQUEST_TIMED_OUT in a topic
+	case err == nil || is(err, kerr.RequestTimedOut) || is(err, kerr.NotController) || is(err, kerr.BrokerNotAvailable):
+		// not there yet: the client asks again, which it does not after these codes in a topic
 	default:
 		code = c.errorCode(err)
 	}
@@ -158,7 +158,5 @@ func (c *Call) autoCreate(req *kmsg.MetadataRequest) map[string]*control.Error {
 	if len(names) == 0 || !config.AutoCreateTopicsEnable.Of(control.Layers(c.Image, c.Static, c.NodeID)) {
 		return nil
 	}
-	ctx, cancel := c.admin(0)
-	defer cancel()
-	return c.firstUse(ctx, names)
+	return c.firstUse(names)
 }

@@ -19,12 +19,21 @@ import (
 // The errors of Do.
 var (
 	// ErrLocal: this broker itself is the controller, and the request is one that it serves in another place.
-	ErrLocal = errors.New("member: this broker is the controller")
+	ErrLocal error = &outcome{"member: this broker is the controller", kerr.NotController}
 	// ErrNoController: nobody has taken the request before the time was up. Nothing has happened.
-	ErrNoController = errors.New("no controller is reachable")
+	ErrNoController error = &outcome{"no controller is reachable", kerr.NotController}
 	// ErrUnknown: the request has left and no answer came. It may or may not have been carried out.
-	ErrUnknown = errors.New("no answer of the controller: the request may or may not have been carried out")
+	ErrUnknown error = &outcome{"no answer of the controller: the request may or may not have been carried out", kerr.RequestTimedOut}
 )
+
+// outcome is an error with the code that a client of a forwarded request is told.
+type outcome struct {
+	text string
+	code *kerr.Error
+}
+
+func (e *outcome) Error() string { return e.text }
+func (e *outcome) Unwrap() error { return e.code }
 
 // between are the requests that brokers make for themselves. They may be repeated: each carries epochs by which the
 // controller tells a second time from the first, or (producer ids) costs nothing but a block.
