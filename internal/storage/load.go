@@ -198,6 +198,10 @@ func (d *Dir) loadLog(at folder, now int64, cp checkpoints, cfg func(meta.TopicP
 	if err != nil {
 		return nil, err
 	}
+	if at.future && !known {
+		// Begun just before a crash; without the topic's id nobody can tell what it is a copy of. It is made again.
+		return nil, errors.Join(d.fs.RemoveAll(path), d.fs.SyncDir(d.path))
+	}
 	mark, marked := cp.recovery[tp]
 	if !known && (!marked || mark == 0) {
 		if empty, err := d.noRecords(path); err != nil || empty {
