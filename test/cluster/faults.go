@@ -33,7 +33,7 @@ var allFaults = []fault{
 	{"kill-follower", func(x *run) (string, error) { return x.killed(x.follower()) }},
 	{"kill-controller", func(x *run) (string, error) { return x.killed(x.controller()) }},
 	{"kill-two", func(x *run) (string, error) { a := x.leader(); return x.killed(a, a%3+1) }},
-	{"kill-all", func(x *run) (string, error) { return x.killed(1, 2, 3) }},
+	{"kill-all", func(x *run) (string, error) { return x.killed(x.ids()...) }},
 	{"kill-again", (*run).killAgain},
 	{"freeze-leader", func(x *run) (string, error) { return x.frozen(x.leader()) }},
 	{"freeze-controller", func(x *run) (string, error) { return x.frozen(x.controller()) }},
@@ -75,7 +75,7 @@ func runFaults(s settings, r *report, faults []fault) {
 	if s.only != nil {
 		faults = pickFaults(s.only...)
 	}
-	o := options{bin: s.bin, brokers: 3, proxies: true, keys: keys()}
+	o := options{bin: s.bin, brokers: s.brokers, proxies: true, keys: keys()}
 	if err := canMount(); err == nil {
 		o.disks = 3 << 30
 	} else {
@@ -93,7 +93,7 @@ func runFaults(s settings, r *report, faults []fault) {
 		r.say(false, "start", "%v", err)
 		return
 	}
-	r.say(true, "start", "three brokers serve after %.2f s", time.Since(begin).Seconds())
+	r.say(true, "start", "%d brokers serve after %.2f s", s.brokers, time.Since(begin).Seconds())
 	l, err := newLoad(c, s.producers, s.rate, nil)
 	if err != nil {
 		r.say(false, "load", "%v", err)
@@ -205,15 +205,23 @@ func (x *run) led() []int32 {
 	return n
 }
 
+func (x *run) ids() []int32 {
+	var out []int32
+	for _, n := range x.c.nodes {
+		out = append(out, n.id)
+	}
+	return out
+}
+
 // leader is the broker that leads most partitions, follower the one that leads fewest.
 func (x *run) leader() int32 {
 	n := x.led()
-	return slices.MaxFunc([]int32{1, 2, 3}, func(a, b int32) int { return cmp.Compare(n[a], n[b]) })
+	return slices.MaxFunc(x.ids(), func(a, b int32) int { return cmp.Compare(n[a], n[b]) })
 }
 
 func (x *run) follower() int32 {
 	n := x.led()
-	return slices.MinFunc([]int32{1, 2, 3}, func(a, b int32) int { return cmp.Compare(n[a], n[b]) })
+	return slices.MinFunc(x.ids(), func(a, b int32) int { return cmp.Compare(n[a], n[b]) })
 }
 
 // controller is the broker that leads the store, by the word of whoever answers.

@@ -44,9 +44,8 @@ type load struct {
 	hush      *hush
 	paused    atomic.Bool // producers wait, so that a test can look at a quiet cluster
 
-	mu        sync.Mutex
-	codes     map[string]int // answers of raw requests and probes, by name
-	groupErrs []string
+	mu    sync.Mutex
+	codes map[string]int // answers of raw requests and probes, by name
 }
 
 // newLoad creates the topic and starts the clients: producers writers of franz-go, two readers of everything, a group of two, a

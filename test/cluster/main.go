@@ -40,6 +40,7 @@ func note(format string, args ...any) {
 // settings of a run, from the command line.
 type settings struct {
 	bin, root string
+	brokers   int
 	rate      int
 	producers int
 	target    int64
@@ -53,6 +54,7 @@ func main() {
 	only := flag.String("only", "", "only these faults or figures, separated by commas")
 	flag.StringVar(&s.bin, "bin", "bin/milena", "the broker")
 	flag.StringVar(&s.root, "root", ".", "the checkout")
+	flag.IntVar(&s.brokers, "brokers", 3, "brokers of the fault run: 3, or 1 to try the harness itself")
 	flag.IntVar(&s.rate, "rate", 6000, "records a second of all producers")
 	flag.IntVar(&s.producers, "producers", 8, "franz-go producers")
 	flag.Int64Var(&s.target, "target", 0, "go on until so many records are acknowledged")
@@ -88,6 +90,8 @@ func main() {
 		runPower(s, r)
 	case "power":
 		runPower(s, r)
+	case "silence":
+		runSilence(s, r)
 	case "teeth":
 		runTeeth(s, r)
 	default:

@@ -133,13 +133,6 @@ func (n *node) running() bool {
 	}
 }
 
-func (n *node) pid() int {
-	if !n.running() {
-		return 0
-	}
-	return n.cmd.Process.Pid
-}
-
 // kill ends the process without a handler; it returns when it is gone.
 func (n *node) kill() {
 	if n.cmd == nil {
