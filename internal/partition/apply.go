@@ -36,15 +36,32 @@ func (s *Set) Load(im *meta.Image) error {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, l := range logs {
-			r := replica{l.TopicID(), l.TopicPartition().Partition}
-			if o := s.apply.loaded[r]; o != nil {
-				errs[i] = fmt.Errorf("load %s: it lies in %s and in %s; remove one of them", l.TopicPartition(), o.d.d.Path(), d.d.Path())
-				return
-			}
-			s.apply.loaded[r] = &loadedLog{d, l}
+			errs[i] = errors.Join(errs[i], s.loaded(d, l, now))
 		}
 	})
 	return errors.Join(errs...)
+}
+
+// loaded notes a log that was found on disk. Of two of one partition, which a move cut short between two directories leaves, the
+// older one is deleted, durably, before anything is appended to the other.
+func (s *Set) loaded(d *dir, l *storage.Log, now int64) error {
+	r := replica{l.TopicID(), l.TopicPartition().Partition}
+	o := s.apply.loaded[r]
+	if o == nil {
+		s.apply.loaded[r] = &loadedLog{d, l}
+		return nil
+	}
+	older, newer := o, &loadedLog{d, l}
+	if storage.Newer(o.l, l) == o.l {
+		older, newer = newer, o
+	}
+	s.o.Log.Warn("partition found in two log directories, the older log is deleted", "partition", l.TopicPartition().String(),
+		"kept", newer.d.d.Path(), "end", newer.l.End(), "deleted", older.d.d.Path(), "its_end", older.l.End())
+	s.apply.loaded[r] = newer
+	if err := older.d.d.Delete(older.l, now); err != nil {
+		return fmt.Errorf("delete the older log of %s in %s: %w", l.TopicPartition(), older.d.d.Path(), err)
+	}
+	return nil
 }
 
 // Apply carries out what the image says. A nil delta means everything: the first call after Load, which
