@@ -46,6 +46,10 @@ func (s *Set) Load(im *meta.Image) error {
 // older one is deleted, durably, before anything is appended to the other.
 func (s *Set) loaded(d *dir, l *storage.Log, now int64) error {
 	r := replica{l.TopicID(), l.TopicPartition().Partition}
+	if r.id == (meta.UUID{}) {
+		s.apply.nameless = append(s.apply.nameless, &loadedLog{d, l})
+		return nil
+	}
 	o := s.apply.loaded[r]
 	if o == nil {
 		s.apply.loaded[r] = &loadedLog{d, l}
@@ -450,10 +454,19 @@ func (s *Set) removeStrays(im *meta.Image) {
 			continue
 		}
 		delete(s.apply.loaded, r)
-		s.o.Log.Warn("stray partition removed", "partition", l.l.TopicPartition().String(), "topic_id", r.id.String(), "dir", l.d.d.Path())
-		s.dirError(l.d, "delete stray partition "+l.l.TopicPartition().String(), l.d.d.Remove(l.l, s.now()))
+		s.removeStray(l)
 	}
+	for _, l := range s.apply.nameless {
+		s.removeStray(l)
+	}
+	s.apply.nameless = nil
 	s.syncRemoved()
+}
+
+func (s *Set) removeStray(l *loadedLog) {
+	tp := l.l.TopicPartition().String()
+	s.o.Log.Warn("stray partition removed", "partition", tp, "topic_id", l.l.TopicID().String(), "dir", l.d.d.Path())
+	s.dirError(l.d, "delete stray partition "+tp, l.d.d.Remove(l.l, s.now()))
 }
 
 // retry creates the replicas that could not be created before, for example because the disk was full.

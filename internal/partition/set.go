@@ -47,6 +47,7 @@ type Set struct {
 		sync.Mutex // held by Apply and by what retries a creation
 		image      *meta.Image
 		loaded     map[replica]*loadedLog // found on disk, not yet placed by an image
+		nameless   []*loadedLog           // found on disk without the id of a topic: of no topic that an image could name
 		started    bool                   // the first image has been applied
 		subs       map[string][]func(LeadershipChange)
 		follow     []func(*Partition, *Follower)
