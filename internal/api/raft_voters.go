@@ -83,8 +83,8 @@ var quorumCodes = []struct {
 }{
 	{coord.ErrMember, kerr.DuplicateVoter},
 	{coord.ErrNoMember, kerr.VoterNotFound},
-	{coord.ErrNoVotesIn, kerr.RequestTimedOut}, // one change at a time: again later
-	{coord.ErrQuorum, kerr.InvalidRequest},     // final until the operator brings members back
+	{coord.ErrLearner, kerr.RequestTimedOut}, // one change at a time: again later
+	{coord.ErrQuorum, kerr.InvalidRequest},   // final until the operator brings members back
 }
 
 // voterError is the code and the sentence of a change of the quorum.

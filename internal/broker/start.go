@@ -9,19 +9,19 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/milena-mq/milena/internal/api"
 	"github.com/milena-mq/milena/internal/config"
-	"github.com/milena-mq/milena/internal/control"
 	"github.com/milena-mq/milena/internal/controller"
 	"github.com/milena-mq/milena/internal/coord"
+	"github.com/milena-mq/milena/internal/member"
 	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/metric"
 	"github.com/milena-mq/milena/internal/partition"
+	"github.com/milena-mq/milena/internal/replica"
 	"github.com/milena-mq/milena/internal/server"
 	"github.com/milena-mq/milena/internal/session"
 	"github.com/milena-mq/milena/internal/shard"
@@ -49,18 +49,21 @@ type Broker struct {
 	nodeID    int32
 	clusterID string
 	dirs      []string
-	epoch     int64 // broker epoch of this registration
 
 	open      []*storage.Dir
-	store     *coord.Etcd
+	peers     peering
+	store     coord.Store
 	ctl       *controller.Controller
+	member    *member.Member
 	set       *partition.Set
+	replicas  *replica.Manager
 	groups    *shard.Groups
 	srv       *server.Server
 	listeners []config.Listener // as configured; socks holds the open socket of each
 	socks     []net.Listener
 	metrics   *http.Server
 	scrape    net.Listener
+	ends      []meta.Endpoint // as registered
 
 	failed  chan error    // the first reason to end, from wherever it comes
 	done    chan struct{} // closed by Close
@@ -83,6 +86,9 @@ func Start(ctx context.Context, o Options) (_ *Broker, err error) {
 	if err := b.openDirs(); err != nil {
 		return nil, err
 	}
+	if err := b.openPeers(ctx); err != nil {
+		return nil, err
+	}
 	catalog := metric.New()
 	if err := b.openMetadata(ctx); err != nil {
 		return nil, err
@@ -91,6 +97,7 @@ func Start(ctx context.Context, o Options) (_ *Broker, err error) {
 	if err := b.listen(ctx, catalog); err != nil {
 		return nil, err
 	}
+	b.srv.StartPeers()
 	if err := b.register(ctx); err != nil {
 		return nil, err
 	}
@@ -175,11 +182,7 @@ func (b *Broker) lead(ctx context.Context) (err error) {
 			known = id
 		}
 	}
-	b.store, err = coord.OpenEtcd(coord.EtcdOptions{
-		Dir: filepath.Join(b.dirs[0], "coord"), FS: vfs.OS, Log: b.log,
-		Identity: coord.Identity{NodeID: b.nodeID, Incarnation: newUUID()},
-	})
-	if err != nil {
+	if b.store, err = b.openStore(ctx); err != nil {
 		return err
 	}
 	b.ctl = controller.New(controller.Options{
@@ -218,14 +221,22 @@ func (b *Broker) follow() {
 		b.groups.Lead(n, log)
 	})
 	b.set.Start()
+	b.member = b.newMember()
+	b.replicas = replica.New(replica.Options{
+		NodeID: b.nodeID, Epoch: b.member.Epoch, Image: b.ctl.Image, Set: b.set, Dialer: b.peers.dialer,
+		Controller: b.member.Do, Static: b.o.Static, Log: b.log, Clock: time.Now,
+	})
 	first := true
 	b.ctl.Subscribe(func(im *meta.Image, d *meta.Delta) {
 		b.groups.Apply(im, d)
 		if first {
 			first, d = false, nil
 		}
+		// Roles first: who fetches has to find its partition a follower.
 		b.set.Apply(im, d)
+		b.replicas.Apply(im, d)
 	})
+	b.replicas.Start()
 }
 
 // listen opens the sockets, without accepting yet.
@@ -244,14 +255,20 @@ func (b *Broker) listen(ctx context.Context, catalog *metric.Catalog) error {
 		b.socks = append(b.socks, s)
 		opts = append(opts, server.ListenerOptions{Name: x.Name, MaxFrame: config.SocketRequestMaxBytes.Of(l), Listener: s})
 	}
+	if b.ends, err = b.endpoints(); err != nil {
+		return err
+	}
+	if b.peers.mux != nil {
+		opts = append(opts, server.ListenerOptions{Name: config.PeerListenerName, Peer: true, MaxFrame: config.SocketRequestMaxBytes.Of(l), Listener: b.peers.mux.Kafka()})
+	}
 	env := &api.Env{
 		NodeID: b.nodeID, Image: b.ctl.Image, Partitions: b.set, Groups: b.groups, Controller: b.ctl,
 		Sessions: session.New(session.Options{
 			Slots: int(config.MaxIncrementalFetchSessionCacheSlots.Of(l)),
 			NewID: func() int32 { return int32(randomIn(1<<31-1)) + 1 },
 		}),
-		ProducerIDs: api.NewProducerIDs(b.ctl.AllocateProducerIDs),
-		Static:      b.o.Static, Log: b.log, Metrics: catalog, Clock: time.Now,
+		Static: b.o.Static, Log: b.log, Metrics: catalog, Clock: time.Now,
+		Forward: b.member.Do, Leads: b.ctl.Leads, Epoch: b.member.Epoch, Quorum: b.quorum(),
 	}
 	b.srv = server.New(server.Options{
 		Handler: api.New(env), Listeners: opts, Log: b.log, Metrics: catalog,
@@ -274,29 +291,12 @@ func idle(ms int64) time.Duration {
 // register tells the controller who we are, and takes part once the image shows it: only then do clients
 // see this broker, and only then does it lead.
 func (b *Broker) register(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	ends, err := b.endpoints()
-	if err != nil {
+	if _, err := b.member.Register(ctx); err != nil {
 		return err
 	}
-	r := control.Registration{
-		ID: b.nodeID, Incarnation: newUUID(), ClusterID: b.clusterID, Endpoints: ends,
-		Rack: config.BrokerRack.Static(b.o.Static), PreviousEpoch: -1,
-	}
-	for _, d := range b.open {
-		r.Dirs = append(r.Dirs, d.ID())
-		if e, ok := d.CleanEpoch(); ok {
-			r.PreviousEpoch = e
-		}
-	}
-	if b.epoch, err = b.ctl.RegisterBroker(ctx, r); err != nil {
-		return fmt.Errorf("register broker %d: %w", b.nodeID, err)
-	}
-	if err := b.ctl.UnfenceBroker(ctx, b.nodeID, b.epoch); err != nil {
-		return fmt.Errorf("register broker %d: %w", b.nodeID, err)
-	}
-	return nil
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return b.member.Ready(ctx)
 }
 
 // endpoints is what clients are told, with the ports that the system chose where the configuration left
@@ -315,6 +315,9 @@ func (b *Broker) endpoints() ([]meta.Endpoint, error) {
 			}
 		}
 		out = append(out, meta.Endpoint{Listener: t.Name, Host: t.Host, Port: port, Protocol: t.Protocol})
+	}
+	if e, ok := b.peers.endpoint(); ok {
+		out = append(out, e)
 	}
 	return out, nil
 }

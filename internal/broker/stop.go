@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"time"
@@ -66,16 +65,22 @@ func (b *Broker) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	var errs []error
-	if err := b.ctl.DrainBroker(ctx, b.nodeID, b.epoch); err != nil {
-		errs = append(errs, fmt.Errorf("drain: %w", err))
+	// Leadership first, while everything still answers: clients find the new leaders before this one is gone.
+	lctx, lcancel := context.WithTimeout(ctx, stopTimeout/2)
+	if err := b.member.Leave(lctx); err != nil {
+		b.log.Warn("leadership was not moved away before the stop", "err", err)
 	}
+	lcancel()
 	// Groups first: their answers are still owed to connections, and their appends need the flusher.
 	gctx, gcancel := context.WithTimeout(ctx, stopTimeout/3)
 	errs = append(errs, b.groups.Close(gctx))
 	gcancel()
 	errs = append(errs, b.srv.Shutdown(ctx))
+	epoch := b.member.Epoch()
+	b.replicas.Close()
+	errs = append(errs, b.member.Close())
 	// The image's goroutine must not hand the Set any change while it closes.
-	errs = append(errs, b.ctl.Close(), b.set.Close(b.epoch), b.store.Close())
+	errs = append(errs, b.ctl.Close(), b.set.Close(epoch), b.store.Close(), b.peers.close())
 	if b.metrics != nil {
 		errs = append(errs, b.metrics.Close())
 	}
@@ -98,6 +103,12 @@ func (b *Broker) abandon() {
 		_ = b.groups.Close(ctx)
 		cancel()
 	}
+	if b.replicas != nil {
+		b.replicas.Close()
+	}
+	if b.member != nil {
+		_ = b.member.Close()
+	}
 	if b.ctl != nil {
 		_ = b.ctl.Close()
 	}
@@ -107,6 +118,7 @@ func (b *Broker) abandon() {
 	if b.store != nil {
 		_ = b.store.Close()
 	}
+	_ = b.peers.close()
 }
 
 // Serve runs a broker until ctx ends and tells out what to try. It is what "milena serve" calls.
