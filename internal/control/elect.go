@@ -55,10 +55,7 @@ func (m *moves) of(topic string) *topicRules {
 		return r
 	}
 	l := ResourceLayers(m.c.Image, m.c.Static, m.c.NodeID, meta.Resource{Type: meta.ResourceTopic, Name: topic})
-	r := &topicRules{minISR: int(config.MinInsyncReplicas.Of(l))}
-	if e, ok := config.DescribeKey(config.ResourceTopic, "unclean.leader.election.enable", l); ok && e.Value != nil {
-		r.unclean = *e.Value == "true"
-	}
+	r := &topicRules{minISR: int(config.MinInsyncReplicas.Of(l)), unclean: config.UncleanLeaderElectionEnable.Of(l)}
 	if m.rules == nil {
 		m.rules = make(map[string]*topicRules)
 	}

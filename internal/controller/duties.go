@@ -43,7 +43,7 @@ type duties struct {
 func (d *duties) begin(*reign) {
 	now := time.Now()
 	d.offline, d.grow = now, now
-	d.preferred, d.balance = now.Add(settleAtMost), now.Add(settleAtMost)
+	d.preferred, d.balance = now.Add(settleAtMost), now.Add(settle)
 }
 
 // see takes the reasons out of a change of the metadata.

@@ -111,6 +111,7 @@ func (c *Controller) registration(ctx context.Context, conn uint64, req *kmsg.Br
 		}
 		r.Endpoints = append(r.Endpoints, meta.Endpoint{Listener: l.Name, Host: l.Host, Port: int32(l.Port), Protocol: p})
 	}
+	r.Features = make([]control.FeatureRange, 0, len(req.Features)) // never nil: what another process supports is compared
 	for _, f := range req.Features {
 		r.Features = append(r.Features, control.FeatureRange{Name: f.Name, Min: f.MinSupportedVersion, Max: f.MaxSupportedVersion})
 	}

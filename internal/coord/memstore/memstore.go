@@ -29,6 +29,8 @@ type History struct {
 		log      []coord.Batch
 		first    coord.Revision // log holds the batches after this revision
 		term     *coord.Term
+		holder   *Store // of term
+		elect    bool
 		fail     []failure
 		wake     chan struct{} // closed and replaced at each change
 		appended int
@@ -158,12 +160,43 @@ func (s *Store) tail(ctx context.Context, from coord.Revision, ch chan<- coord.B
 	}
 }
 
-// Lead implements coord.Store. Whoever asks last leads: a History has no opinion on liveness.
+// Elect makes Lead wait as long as another Store holds a term and is not closed, as engines do that elect among
+// themselves.
+func (h *History) Elect() *History {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.elect = true
+	return h
+}
+
+// queue waits until nobody else leads, where the History elects, and returns with the History's lock held.
+func (s *Store) queue(ctx context.Context) error {
+	for {
+		s.h.mu.Lock()
+		term, holder := s.h.mu.term, s.h.mu.holder
+		if !s.h.mu.elect || term == nil || term.Ended() || holder == s || holder.ctx.Err() != nil {
+			return nil
+		}
+		s.h.mu.Unlock()
+		select {
+		case <-term.Done():
+		case <-holder.ctx.Done():
+		case <-s.ctx.Done():
+			return coord.ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Lead implements coord.Store. Whoever asks last leads, unless the History elects: it has no opinion on liveness.
 func (s *Store) Lead(ctx context.Context) (*coord.Term, error) {
 	if err := s.alive(ctx); err != nil {
 		return nil, err
 	}
-	s.h.mu.Lock()
+	if err := s.queue(ctx); err != nil {
+		return nil, err
+	}
 	defer s.h.mu.Unlock()
 	var r meta.ControllerRecord
 	if c, ok := s.h.mu.state[meta.KeyController]; ok {
@@ -177,7 +210,7 @@ func (s *Store) Lead(ctx context.Context) (*coord.Term, error) {
 	if s.h.mu.term != nil {
 		s.h.mu.term.End()
 	}
-	s.h.mu.term = coord.NewTerm(r.Epoch, rev)
+	s.h.mu.term, s.h.mu.holder = coord.NewTerm(r.Epoch, rev), s
 	return s.h.mu.term, nil
 }
 
