@@ -92,6 +92,8 @@ func main() {
 		runPower(s, r)
 	case "silence":
 		runSilence(s, r)
+	case "figures":
+		runFigures(s, r)
 	case "teeth":
 		runTeeth(s, r)
 	default:
