@@ -50,10 +50,10 @@ type Quorum interface {
 
 // The errors of a Quorum.
 var (
-	ErrQuorum    = errors.New("coordination store: too few members are up for this change")
-	ErrNoMember  = errors.New("coordination store: not a member")
-	ErrMember    = errors.New("coordination store: another member has this broker id or address")
-	ErrNoVotesIn = errors.New("coordination store: another new member is still catching up")
+	ErrQuorum   = errors.New("coordination store: too few members are up for this change")
+	ErrNoMember = errors.New("coordination store: not a member")
+	ErrMember   = errors.New("coordination store: another member has this broker id or address")
+	ErrLearner  = errors.New("coordination store: another new member is still catching up")
 )
 
 // statusTimeout is how long a member may take to say how it is.
@@ -66,7 +66,7 @@ func quorumError(err error) error {
 	}
 	for etcd, ours := range map[error]error{
 		rpctypes.ErrUnhealthy: ErrQuorum, rpctypes.ErrMemberNotEnoughStarted: ErrQuorum, rpctypes.ErrMemberNotFound: ErrNoMember,
-		rpctypes.ErrMemberExist: ErrMember, rpctypes.ErrPeerURLExist: ErrMember, rpctypes.ErrTooManyLearners: ErrNoVotesIn,
+		rpctypes.ErrMemberExist: ErrMember, rpctypes.ErrPeerURLExist: ErrMember, rpctypes.ErrTooManyLearners: ErrLearner,
 	} {
 		if errors.Is(rpctypes.Error(err), etcd) {
 			return ours
@@ -189,7 +189,7 @@ func memberError(err error) error {
 	case errors.Is(err, membership.ErrIDExists), errors.Is(err, membership.ErrPeerURLexists):
 		return ErrMember
 	case errors.Is(err, membership.ErrTooManyLearners):
-		return ErrNoVotesIn
+		return ErrLearner
 	case errors.Is(err, membership.ErrIDNotFound), errors.Is(err, membership.ErrIDRemoved):
 		return ErrNoMember
 	}
