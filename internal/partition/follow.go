@@ -161,9 +161,9 @@ func (f *Follower) Take(a Answer) (Next, error) {
 		odd = f.append(a.Records)
 		return odd
 	})
-	if in.Kind == isr.Records {
-		f.raiseStart(a.LogStart)
-		n.LogStart = p.log.Start()
+	if in.Kind == isr.Records && f.raiseStart(a.LogStart) && n.Step == Ask {
+		// The new start counts, here and for whoever waits at the leader, when it is durable.
+		n = Next{Step: Sync}
 	}
 	return n, odd
 }
@@ -336,14 +336,17 @@ func (f *Follower) appended(cfg *Config, end, records, bytes, now int64) {
 	}
 }
 
-// raiseStart follows the leader's log start, as far as there is a log here. It runs under app.
-func (f *Follower) raiseStart(to int64) {
+// raiseStart follows the leader's log start, as far as there is a log here; true when it did. It runs under app.
+func (f *Follower) raiseStart(to int64) bool {
 	l := f.p.log
-	if to = min(to, l.End()); to > l.Start() {
-		if err := l.RaiseStart(to, f.p.set.now()); err != nil {
-			f.p.set.storageError(f.p, err)
-		}
+	if to = min(to, l.End()); to <= l.StartAsked() {
+		return false
 	}
+	if err := l.RaiseStart(to, f.p.set.now()); err != nil {
+		f.p.set.storageError(f.p, err)
+		return false
+	}
+	return true
 }
 
 // Sync makes durable what the followers appended: one round for each log directory. Disk errors take the

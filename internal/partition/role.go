@@ -150,6 +150,9 @@ func (p *Partition) stepAndUnlock(in isr.In) {
 		// is written and not replicated enough; sent again, an idempotent one is not written twice.
 		late = p.mu.commit.clients(nil)
 	}
+	if in.Kind == isr.Assigned && !p.mu.low.empty() {
+		due = p.mu.low.due(p.lowLocked(), due) // a replica that is gone holds nothing up
+	}
 	p.mu.Unlock()
 	endAll(due, nil)
 	endAll(late, kerr.NotEnoughReplicasAfterAppend)
