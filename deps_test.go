@@ -51,7 +51,7 @@ const layers = `
 6    internal/admin
 6    internal/member
 6    internal/replica
-7    internal/cli
+8    internal/cli
 7    internal/console
 7    internal/demo
 8    internal/broker

@@ -123,6 +123,10 @@ func (a *app) root() *cobra.Command {
 		Long: `Milena is a distributed log that every Kafka client can talk to. This one program is the broker and
 the tools for it.
 
+See a cluster of three survive the death of its brokers:
+
+  milena demo
+
 Start a broker, and try it from another terminal:
 
   milena serve
@@ -159,7 +163,7 @@ Start a broker, and try it from another terminal:
 			root.AddCommand(c)
 		}
 	}
-	add("broker", a.serveCommand(), a.logCommand())
+	add("broker", a.serveCommand(), a.demoCommand(), a.logCommand())
 	add("help", a.versionCommand())
 	add("data", a.produceCommand(), a.consumeCommand())
 	add("admin", a.topicCommand(), a.groupCommand(), a.configCommand(), a.clusterCommand())

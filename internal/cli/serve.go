@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -18,6 +20,7 @@ type serveFlags struct {
 	id                      int32
 	cluster, join           []string
 	peer, coordinator       string
+	withParent              bool
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -49,7 +52,11 @@ TLS (milena cluster certs) unless they are on this machine.`,
 			if a.serve == nil {
 				return errors.New("this program was built without a broker")
 			}
-			return a.serve(cmd.Context(), s, a.io.Out)
+			ctx := cmd.Context()
+			if f.withParent {
+				ctx = a.whileParentLives(ctx)
+			}
+			return a.serve(ctx, s, a.io.Out)
 		},
 	}
 	p := c.Flags()
@@ -63,8 +70,21 @@ TLS (milena cluster certs) unless they are on this machine.`,
 	p.StringSliceVar(&f.join, "join", nil, "host:port where brokers of a cluster reach each other; this one joins it: join")
 	p.StringVar(&f.peer, "peer", "", "host:port where other brokers reach this one: peer.listener")
 	p.StringVar(&f.coordinator, "coordinator", "", "etcd://host:port,... or zookeeper://host:port,.../path that holds the metadata: coordinator")
+	p.BoolVar(&f.withParent, "with-parent", false, "end when standard input does")
+	must(p.MarkHidden("with-parent"))
 	must(c.RegisterFlagCompletionFunc("set", completeKeys(config.ResourceBroker, "=")))
 	return c
+}
+
+// whileParentLives ends with standard input: milena demo holds its other end, which the system closes however
+// the demo ends. Its goroutine ends with the process: a read of standard input cannot be called off.
+func (a *app) whileParentLives(ctx context.Context) context.Context {
+	ctx, end := context.WithCancel(ctx)
+	go func() {
+		_, _ = io.Copy(io.Discard, a.io.In)
+		end()
+	}()
+	return ctx
 }
 
 // static merges the sources. The flags that have a name of their own come before --set, which may so
