@@ -52,12 +52,13 @@ func dial(s *Store) (client, error) {
 		var d net.Dialer
 		nc, err := d.DialContext(ctx, network, addr)
 		if err != nil {
+			s.failed(err)
 			return nil, err
 		}
 		c.mu.Lock()
 		c.mu.open = nc
 		c.mu.Unlock()
-		return &guarded{Conn: nc, most: s.o.Session}, nil
+		return &guarded{Conn: nc, most: s.o.Session, failed: s.failed}, nil
 	}
 	var err error
 	c.Conn, c.events, err = zk.Connect(s.o.Servers, s.o.Session, zk.WithDialer(connect), zk.WithLogger(libraryLog{s.log}), zk.WithLogInfo(false),
@@ -87,6 +88,7 @@ func (c *conn) Close() {
 type guarded struct {
 	net.Conn
 	most   time.Duration
+	failed func(error)
 	head   [4]byte
 	have   int  // bytes of head
 	left   int  // bytes of the frame that are to come
@@ -94,7 +96,8 @@ type guarded struct {
 }
 
 func (g *guarded) SetReadDeadline(t time.Time) error {
-	if limit := time.Now().Add(g.most); t.After(limit) {
+	// Zero is for ever: the library asks for it between the length of an answer and the answer.
+	if limit := time.Now().Add(g.most); t.IsZero() || t.After(limit) {
 		t = limit
 	}
 	return g.Conn.SetReadDeadline(t)
@@ -122,7 +125,9 @@ func (g *guarded) Read(b []byte) (int, error) {
 		least, most = 20, 1024
 	}
 	if size < least || size > most {
-		return 0, fmt.Errorf("not a ZooKeeper server: an answer of %d bytes", size)
+		err = fmt.Errorf("%s does not speak ZooKeeper's protocol: an answer of %d bytes", g.RemoteAddr(), size)
+		g.failed(err)
+		return 0, err
 	}
 	g.have, g.left, g.second = 0, int(size), true
 	return n, err

@@ -20,6 +20,23 @@ import (
 // controller's epoch. The line only keeps two of them from taking turns all the time: what fences is the
 // version of the controller's node.
 func (s *Store) Lead(ctx context.Context) (*coord.Term, error) {
+	s.leading(1)
+	t, err := s.lead(ctx)
+	s.leading(-1)
+	if err != nil {
+		s.stepBack(nil)
+		return nil, fmt.Errorf("take the lead: %w", err)
+	}
+	return t, nil
+}
+
+func (s *Store) leading(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.leading += n
+}
+
+func (s *Store) lead(ctx context.Context) (*coord.Term, error) {
 	for {
 		t, err := s.tryLead(ctx)
 		switch {
@@ -28,17 +45,15 @@ func (s *Store) Lead(ctx context.Context) (*coord.Term, error) {
 		case err == nil:
 			continue // something changed: look again
 		case ctx.Err() != nil || s.ctx.Err() != nil || !passing(err) && !errors.Is(err, errAgain) && !errors.Is(err, coord.ErrUnknown):
-			s.stepBack(nil)
 			if s.ctx.Err() != nil {
 				err = coord.ErrClosed
 			}
-			return nil, fmt.Errorf("take the lead: %w", err)
+			return nil, err
 		}
 		// A take-over whose outcome is unknown may be tried again: if it was written, the epoch rises once
 		// more, and no term was built on the first.
 		if err := s.pause(ctx); err != nil {
-			s.stepBack(nil)
-			return nil, fmt.Errorf("take the lead: %w", err)
+			return nil, err
 		}
 	}
 }
@@ -223,7 +238,7 @@ func (s *Store) takeOver(ctx context.Context, node string) (*coord.Term, error) 
 		return nil, err
 	}
 	h.version = r.results[2].Stat.Version
-	return s.reign(coord.NewTerm(c.record.Epoch+1, h.Rev), r.results[1].Stat.Version, &h)
+	return s.reign(node, coord.NewTerm(c.record.Epoch+1, h.Rev), r.results[1].Stat.Version, &h)
 }
 
 func version(st *zk.Stat) int32 {
@@ -233,9 +248,14 @@ func version(st *zk.Stat) int32 {
 	return st.Version
 }
 
-// reign begins a term.
-func (s *Store) reign(t *coord.Term, ctl int32, h *head) (*coord.Term, error) {
+// reign begins a term, unless the candidacy has ended meanwhile: with an earlier term of this store, or with
+// the session.
+func (s *Store) reign(node string, t *coord.Term, ctl int32, h *head) (*coord.Term, error) {
 	s.mu.Lock()
+	if s.mu.node != node {
+		s.mu.Unlock()
+		return nil, errAgain
+	}
 	old := s.mu.term
 	s.mu.term, s.mu.ctl, s.mu.head = t, ctl, h
 	s.mu.Unlock()
@@ -256,13 +276,21 @@ func (s *Store) reign(t *coord.Term, ctl int32, h *head) (*coord.Term, error) {
 // that a controller that lost the lead stops believing in it.
 func (s *Store) watchTerm(t *coord.Term, ctl int32) {
 	defer s.wg.Done()
-	defer s.stepBack(t)
 	defer t.End()
+	if s.termLasts(t, ctl) {
+		return
+	}
+	s.stepBack(t)
+}
+
+// termLasts waits for the end of a term; it says whether the candidacy is to be kept, which is so when this
+// store itself is taking over from itself: the record's new version is then its own.
+func (s *Store) termLasts(t *coord.Term, ctl int32) (keep bool) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 	moved := make(chan struct{})
 	if !s.attach() {
-		return
+		return false
 	}
 	go func() {
 		defer s.wg.Done()
@@ -277,12 +305,12 @@ func (s *Store) watchTerm(t *coord.Term, ctl int32) {
 		}
 		s.mu.Unlock()
 		if node == "" {
-			return
+			return false
 		}
 		left := s.o.Session
 		if !since.IsZero() {
 			if left = time.Until(since.Add(s.o.Session)); left <= 0 {
-				return
+				return false
 			}
 		}
 		timer := time.NewTimer(left)
@@ -291,13 +319,15 @@ func (s *Store) watchTerm(t *coord.Term, ctl int32) {
 		case <-timer.C:
 		case <-moved:
 			timer.Stop()
-			return
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.mu.leading > 0
 		case <-t.Done():
 			timer.Stop()
-			return
+			return false
 		case <-s.ctx.Done():
 			timer.Stop()
-			return
+			return false
 		}
 		timer.Stop()
 	}

@@ -68,18 +68,20 @@ type Store struct {
 
 	mu struct {
 		sync.Mutex
-		closed bool
-		term   *coord.Term
-		ctl    int32         // version of the controller's node that term wrote
-		node   string        // our candidacy, "" for none
-		stands int           // candidacies so far
-		tries  int           // payloads in pieces so far
-		head   *head         // as the last write left it; nil: read it again
-		busy   bool          // a snapshot is being written
-		rest   time.Time     // no other one before, because the last one failed
-		state  zk.State      // of the connection
-		change chan struct{} // closed and replaced when state changes
-		since  time.Time     // when the connection was lost; zero while there is one
+		closed  bool
+		term    *coord.Term
+		ctl     int32         // version of the controller's node that term wrote
+		node    string        // our candidacy, "" for none
+		stands  int           // candidacies so far
+		leading int           // calls of Lead under way
+		tries   int           // payloads in pieces so far
+		head    *head         // as the last write left it; nil: read it again
+		busy    bool          // a snapshot is being written
+		rest    time.Time     // no other one before, because the last one failed
+		state   zk.State      // of the connection
+		change  chan struct{} // closed and replaced when state changes
+		since   time.Time     // when the connection was lost; zero while there is one
+		last    error         // of connecting
 	}
 }
 
@@ -125,10 +127,15 @@ func Open(o Options) (coord.Store, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, o.Patience)
 	defer cancel()
 	if err := s.layout(ctx); err != nil {
-		_ = s.Close()
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("no server answered within %v", o.Patience)
+			s.mu.Lock()
+			if s.mu.last != nil {
+				err = fmt.Errorf("%w, the last attempt says: %w", err, s.mu.last)
+			}
+			s.mu.Unlock()
 		}
+		_ = s.Close()
 		return nil, fmt.Errorf("open coordination store %s: %w", where, err)
 	}
 	return s, nil
@@ -236,6 +243,15 @@ func (s *Store) pause(ctx context.Context) error {
 		return ctx.Err()
 	case <-s.ctx.Done():
 		return coord.ErrClosed
+	}
+}
+
+// failed notes why a connection did not come about.
+func (s *Store) failed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() == nil { // or it says only that we are closing
+		s.mu.last = err
 	}
 }
 
