@@ -179,7 +179,7 @@ func (c *Call) throttle() int32 { return 0 }
 func (a *API) finish(c *Call, r Reply) Reply {
 	r.Correlation = c.Header.Correlation
 	r.Tags = c.Header.ResponseTags()
-	r.Serial = c.row.Flow == Serial
+	r.Serial = c.row.Flow == Serial && !c.Conn.Peer() // between brokers nothing may hold a heartbeat up
 	r.Finish = c
 	r.Mute = c.throttle()
 	return r
