@@ -44,6 +44,7 @@ type cluster struct {
 	racks  map[int32]string
 	dirs   int
 	fs     func(id int32) vfs.FS // nil: memfs
+	dial   func(*node) func(context.Context, string) (link, error)
 
 	mu struct {
 		sync.Mutex
@@ -247,15 +248,22 @@ func (n *node) start() {
 		n.dirs = append(n.dirs, d)
 	}
 	static := config.StaticOf(c.static)
-	n.set = partition.NewSet(partition.Options{NodeID: n.id, Dirs: n.dirs, Static: static, Clock: time.Now, Log: log, Incarnation: n.inc})
-	if err := n.set.Load(nil); err != nil {
+	set := partition.NewSet(partition.Options{NodeID: n.id, Dirs: n.dirs, Static: static, Clock: time.Now, Log: log, Incarnation: n.inc})
+	if err := set.Load(nil); err != nil {
 		c.t.Fatal(err)
 	}
+	n.apply.Lock()
+	n.set = set
+	n.apply.Unlock()
 	n.epoch.Store(-1)
-	n.mgr = New(Options{
+	o := Options{
 		NodeID: n.id, Epoch: n.epoch.Load, Set: n.set, Static: static, Log: log, Clock: time.Now, Controller: c.alter,
 		Dialer: &peer.Dialer{ClientID: fmt.Sprint("broker-", n.id)},
-	})
+	}
+	if c.dial != nil {
+		o.dial = c.dial(n)
+	}
+	n.mgr = New(o)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		c.t.Fatal(err)
@@ -324,6 +332,25 @@ func (n *node) crash(keep int) {
 	n.c.fence(n.id)
 }
 
+// parts is the Set of the process that runs now, or ran last.
+func (n *node) parts() *partition.Set {
+	n.apply.Lock()
+	defer n.apply.Unlock()
+	return n.set
+}
+
+// unfence is what the controller does when a broker beats again.
+func (c *cluster) unfence(n *node) {
+	c.plan(func(cl *control.Cluster) (control.Plan, error) { return cl.Unfence(n.id, n.epoch.Load()) })
+}
+
+// silence lets the controller answer nobody.
+func (c *cluster) silence(yes bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.silent = yes
+}
+
 // fence is what the controller does with a dead broker.
 func (c *cluster) fence(id int32) {
 	c.plan(func(cl *control.Cluster) (control.Plan, error) {
@@ -382,7 +409,28 @@ func (c *cluster) produce(topic string, n int32, wait time.Duration, vals ...str
 	if l == nil || !l.up.Load() {
 		return 0, kerr.LeaderNotAvailable
 	}
-	set := l.set
+	return c.produceAt(l, topic, n, wait, vals...)
+}
+
+// believer is a broker that believes to lead a partition: there may be several. nil: none does.
+func (c *cluster) believer(topic string, n int32, turn int) *node {
+	for i := range c.nodes {
+		x := c.nodes[(turn+i)%len(c.nodes)]
+		if !x.up.Load() {
+			continue
+		}
+		if p, err := x.parts().Get(topic, n); err == nil {
+			if _, ok := p.Leader(); ok {
+				return x
+			}
+		}
+	}
+	return nil
+}
+
+// produceAt writes with acks=all at a broker.
+func (c *cluster) produceAt(l *node, topic string, n int32, wait time.Duration, vals ...string) (base int64, err error) {
+	set := l.parts()
 	p, err := set.Get(topic, n)
 	if err != nil {
 		return 0, err
@@ -398,7 +446,7 @@ func (c *cluster) produce(topic string, n int32, wait time.Duration, vals ...str
 	if err := w.Err(0); err != nil {
 		return 0, err
 	}
-	if l.set != set || !l.up.Load() {
+	if l.parts() != set || !l.up.Load() {
 		return 0, kerr.RequestTimedOut // the process died: whatever it thought, nobody heard it
 	}
 	return a.Base, nil
