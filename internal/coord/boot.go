@@ -184,6 +184,9 @@ func (e *Etcd) begin(o *EtcdOptions) (*plan, error) {
 	if wal.Exist(filepath.Join(o.Dir, "member", "wal")) {
 		return &plan{hasLog: true, found: true, members: map[string]string{memberName(o.Identity.NodeID): e.ownAddr(o)}}, nil
 	}
+	if o.Known != "" && len(o.Cluster) < 2 {
+		return nil, lostError(o)
+	}
 	if len(o.Cluster) < 2 {
 		return &plan{found: true, members: map[string]string{memberName(o.Identity.NodeID): e.ownAddr(o)}}, nil
 	}
@@ -204,7 +207,10 @@ func (e *Etcd) begin(o *EtcdOptions) (*plan, error) {
 			return nil, err
 		}
 		if p != nil {
-			if p.found {
+			switch {
+			case p.found && o.Known != "":
+				err = lostError(o)
+			case p.found:
 				err = writeFounding(o)
 			}
 			return p, err
@@ -222,6 +228,11 @@ func (e *Etcd) begin(o *EtcdOptions) (*plan, error) {
 		}
 		pause = min(pause*3/2, bootAgainMax)
 	}
+}
+
+// lostError refuses to begin a cluster anew under the id of one that had topics.
+func lostError(o *EtcdOptions) error {
+	return fmt.Errorf("%w: the data directories belong to cluster %s, but its metadata is not in %s: restore that directory, or move the data directories away to begin a new cluster", ErrWiped, o.Known, o.Dir)
 }
 
 // ownAddr is the address in this member's own URL. A broker that is alone has a name instead: nobody dials it.

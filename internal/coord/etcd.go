@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -234,6 +235,9 @@ func (e *Etcd) serverConfig(o *EtcdOptions, p *plan) config.ServerConfig {
 		Metrics:                     "basic",
 		V2Deprecation:               config.V2DeprDefault,
 	}
+	if o.maxOps > 0 {
+		c.MaxTxnOps, c.MaxRequestBytes = o.maxOps, o.maxBytes
+	}
 	if o.HTTP == nil {
 		return c
 	}
@@ -434,8 +438,9 @@ func (e *Etcd) watchServer() {
 		return
 	case <-e.srv.StopNotify():
 	}
-	err := fmt.Errorf("%w: the engine of this member has stopped", ErrClosed)
-	if m := e.srv.Cluster().Member(e.srv.MemberID()); m == nil {
+	why := e.log.reason()
+	err := fmt.Errorf("%w: the engine of this member has stopped: %s", ErrClosed, why)
+	if strings.Contains(why, "removed") {
 		err = fmt.Errorf("%w: broker %d was removed from the quorum; start it with join instead of cluster", ErrClosed, e.id.NodeID)
 	}
 	e.mu.Lock()

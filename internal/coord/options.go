@@ -36,6 +36,8 @@ type EtcdOptions struct {
 	Known string
 	// Start bounds the wait of a member that has no data yet for the others; nil: as long as it takes.
 	Start context.Context
+
+	maxOps, maxBytes uint // for tests of clients; 0: what an append needs
 }
 
 // TLS is how members of the store reach each other: files, because etcd's transport reads them itself, and

@@ -11,7 +11,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
+	etcderrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
@@ -142,9 +144,12 @@ func (e *Etcd) Remove(ctx context.Context, node int32) error {
 		if memberNode(m.Name) != node {
 			continue
 		}
-		_, err := e.cli.MemberRemove(ctx, uint64(m.ID))
+		err := whenSteady(ctx, func() error {
+			_, err := e.cli.MemberRemove(ctx, uint64(m.ID))
+			return quorumError(err)
+		})
 		if err != nil {
-			return fmt.Errorf("remove broker %d from the quorum: %w", node, quorumError(err))
+			return fmt.Errorf("remove broker %d from the quorum: %w", node, err)
 		}
 		return nil
 	}
@@ -163,10 +168,27 @@ func (e *Etcd) Add(ctx context.Context, node int32, peer string) error {
 	u := e.others.o.peerURL(peer)
 	now := time.Now()
 	m := membership.NewMemberAsLearner(memberName(node), types.URLs{u}, "", &now)
-	if _, err := e.srv.AddMember(ctx, *m); err != nil {
-		return fmt.Errorf("add broker %d to the quorum: %w", node, memberError(err))
+	err = whenSteady(ctx, func() error {
+		_, err := e.srv.AddMember(ctx, *m)
+		return memberError(err)
+	})
+	if err != nil {
+		return fmt.Errorf("add broker %d to the quorum: %w", node, err)
 	}
 	return nil
+}
+
+// whenSteady makes a change of membership again for a while where it is refused for want of members: etcd
+// wants them to have been connected for five seconds, which after a start they have not.
+func whenSteady(ctx context.Context, change func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, etcdserver.HealthInterval+2*time.Second)
+	defer cancel()
+	for {
+		err := change()
+		if !errors.Is(err, ErrQuorum) || !wait(ctx, stewardEvery) {
+			return err
+		}
+	}
 }
 
 // mayAdd says whether the member is there already, or why it cannot be added.
@@ -186,6 +208,10 @@ func mayAdd(ms []*membership.Member, node int32, peer string) (done bool, err er
 // memberError sorts what the server says of a change of membership when it is called directly.
 func memberError(err error) error {
 	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, etcderrors.ErrUnhealthy), errors.Is(err, etcderrors.ErrNotEnoughStartedMembers):
+		return ErrQuorum
 	case errors.Is(err, membership.ErrIDExists), errors.Is(err, membership.ErrPeerURLexists):
 		return ErrMember
 	case errors.Is(err, membership.ErrTooManyLearners):

@@ -510,9 +510,13 @@ func (r *Remote) Remove(ctx context.Context, node int32) error {
 	}
 	for _, m := range ms {
 		if m.Node == node {
-			l, _ := r.current()
-			if _, err := l.cli.MemberRemove(ctx, m.ID); err != nil {
-				return fmt.Errorf("remove broker %d from the quorum: %w", node, quorumError(err))
+			err := whenSteady(ctx, func() error {
+				l, _ := r.current()
+				_, err := l.cli.MemberRemove(ctx, m.ID)
+				return quorumError(err)
+			})
+			if err != nil {
+				return fmt.Errorf("remove broker %d from the quorum: %w", node, err)
 			}
 			return nil
 		}
@@ -534,9 +538,13 @@ func (r *Remote) Add(ctx context.Context, node int32, peer string) error {
 			return fmt.Errorf("add broker %d at %s to the quorum: %w: broker %d at %s", node, peer, ErrMember, m.Node, m.Peer)
 		}
 	}
-	l, _ := r.current()
-	if _, err := l.cli.MemberAddAsLearner(ctx, []string{r.scheme() + peer}); err != nil {
-		return fmt.Errorf("add broker %d to the quorum: %w", node, quorumError(err))
+	err = whenSteady(ctx, func() error {
+		l, _ := r.current()
+		_, err := l.cli.MemberAddAsLearner(ctx, []string{r.scheme() + peer})
+		return quorumError(err)
+	})
+	if err != nil {
+		return fmt.Errorf("add broker %d to the quorum: %w", node, err)
 	}
 	return nil
 }

@@ -13,8 +13,13 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// repeatAfter is how long the same warning of etcd stays silent after it was logged.
-const repeatAfter = 10 * time.Second
+// repeatAfter is how long the same warning of etcd stays silent after it was logged; it doubles with every
+// time up to repeatMax. A member that is down for a night, or a foreign etcd that knocks at the port, is one
+// line in ten minutes.
+const (
+	repeatAfter = 10 * time.Second
+	repeatMax   = 10 * time.Minute
+)
 
 // maxRemembered bounds the table of what was logged lately.
 const maxRemembered = 256
@@ -28,8 +33,15 @@ type zapSlog struct {
 	fatal   chan string // the first fatal line during boot
 	mu      struct {
 		sync.Mutex
-		last map[string]time.Time
+		last map[string]*said
+		end  string // why the engine stopped by itself, in its own words
 	}
+}
+
+// said is when a message was logged, and how long it stays silent after that.
+type said struct {
+	at    time.Time
+	quiet time.Duration
 }
 
 func newZapSlog(l *slog.Logger) *zapSlog {
@@ -37,7 +49,7 @@ func newZapSlog(l *slog.Logger) *zapSlog {
 		l = slog.New(slog.DiscardHandler)
 	}
 	z := &zapSlog{log: l, fatal: make(chan string, 1)}
-	z.mu.last = make(map[string]time.Time)
+	z.mu.last = make(map[string]*said)
 	return z
 }
 
@@ -69,14 +81,37 @@ func (z *zapSlog) OnWrite(ce *zapcore.CheckedEntry, fs []zapcore.Field) {
 func (z *zapSlog) repeat(msg string, now time.Time) bool {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	if t, ok := z.mu.last[msg]; ok && now.Sub(t) < repeatAfter {
+	x := z.mu.last[msg]
+	switch {
+	case x == nil || now.Sub(x.at) > 2*repeatMax:
+		if len(z.mu.last) >= maxRemembered {
+			clear(z.mu.last)
+		}
+		z.mu.last[msg] = &said{at: now, quiet: repeatAfter}
+	case now.Sub(x.at) < x.quiet:
 		return true
+	default:
+		x.at, x.quiet = now, min(2*x.quiet, repeatMax)
 	}
-	if len(z.mu.last) >= maxRemembered {
-		clear(z.mu.last)
-	}
-	z.mu.last[msg] = now
 	return false
+}
+
+// stopped keeps the line with which the engine says why it stops.
+func (z *zapSlog) stopped(fs []zapcore.Field) {
+	for _, f := range fs {
+		if err, ok := f.Interface.(error); ok {
+			z.mu.Lock()
+			z.mu.end = err.Error()
+			z.mu.Unlock()
+		}
+	}
+}
+
+// reason is why the engine stopped by itself, "" when it has not said so.
+func (z *zapSlog) reason() string {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.mu.end
 }
 
 // zapCore is one zap core with its fields.
@@ -87,7 +122,8 @@ type zapCore struct {
 
 // expected is what etcd complains of when a lone member elects itself within milliseconds: the first
 // look at its own term and version comes before they are written, and it looks again later.
-var expected = []string{"failed to update storage version", "Failed to detect schema version", "cannot campaign at term"}
+var expected = []string{"failed to update storage version", "Failed to detect schema version", "cannot campaign at term",
+	"data-dir used by this member must be removed"} // said by us, with what to do
 
 func slogLevel(l zapcore.Level) slog.Level {
 	switch {
@@ -101,7 +137,7 @@ func slogLevel(l zapcore.Level) slog.Level {
 
 // Enabled implements zapcore.Core.
 func (c *zapCore) Enabled(l zapcore.Level) bool {
-	return !c.z.closing.Load() && c.z.log.Enabled(context.Background(), slogLevel(l))
+	return !c.z.closing.Load() && (l >= zapcore.WarnLevel || c.z.log.Enabled(context.Background(), slogLevel(l)))
 }
 
 // With implements zapcore.Core.
@@ -120,6 +156,10 @@ func (c *zapCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Chec
 // Write implements zapcore.Core.
 func (c *zapCore) Write(e zapcore.Entry, fs []zapcore.Field) error {
 	l := slogLevel(e.Level)
+	if e.Message == "server error" {
+		c.z.stopped(fs)
+		return nil // said by us, with what to do
+	}
 	for _, m := range expected {
 		if strings.Contains(e.Message, m) {
 			return nil

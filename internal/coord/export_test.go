@@ -1,0 +1,58 @@
+package coord
+
+// Crash ends the store as a crash does, as far as the others can tell: nobody is told.
+func (e *Etcd) Crash() error { return e.close(false) }
+
+// Isolate stops everything that this member sends to other members of the engine, and what it takes from
+// them over connections of its own.
+func (e *Etcd) Isolate() {
+	for _, m := range e.srv.Cluster().Members() {
+		if m.ID != e.srv.MemberID() {
+			e.srv.CutPeer(m.ID)
+		}
+	}
+}
+
+// Rejoin is the end of Isolate.
+func (e *Etcd) Rejoin() {
+	for _, m := range e.srv.Cluster().Members() {
+		if m.ID != e.srv.MemberID() {
+			e.srv.MendPeer(m.ID)
+		}
+	}
+}
+
+// EngineLeads says whether this member believes that it leads the engine.
+func (e *Etcd) EngineLeads() bool { return e.srv.Leader() == e.srv.MemberID() }
+
+// Compact throws away what lies before the present.
+func (e *Etcd) Compact() error {
+	_, err := e.cli.Compact(e.ctx, e.srv.KV().Rev())
+	return err
+}
+
+var (
+	Decide       = decide
+	FoundersText = foundersText
+)
+
+type (
+	BootAnswer = bootAnswer
+	BootMember = bootMember
+	Plan       = plan
+)
+
+// CutFrom stops what this member sends to another one, and what it takes from it over connections of its own.
+func (e *Etcd) CutFrom(o *Etcd) { e.srv.CutPeer(o.srv.MemberID()) }
+
+// LowLimits makes a server as small as etcd's own defaults.
+func LowLimits(ops, bytes uint) func(*EtcdOptions) {
+	return func(o *EtcdOptions) { o.maxOps, o.maxBytes = ops, bytes }
+}
+
+// Vanish stops this broker's part in the election without a word to the store.
+func (r *Remote) Vanish() {
+	r.elect.mu.Lock()
+	defer r.elect.mu.Unlock()
+	r.elect.mu.lease, r.elect.mu.won = 0, false
+}

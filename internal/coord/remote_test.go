@@ -1,0 +1,359 @@
+package coord_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/milena-mq/milena/internal/coord"
+	"github.com/milena-mq/milena/internal/coord/coordtest"
+	"github.com/milena-mq/milena/internal/meta"
+)
+
+func remote(t testing.TB, change func(*coord.RemoteOptions), endpoints ...string) *coord.Remote {
+	t.Helper()
+	o := coord.RemoteOptions{Endpoints: endpoints, Identity: coord.Identity{NodeID: 7}}
+	if change != nil {
+		change(&o)
+	}
+	r, err := coord.OpenRemote(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+// joiner reads over gRPC what the member writes.
+type joiner struct {
+	coord.Store // the member
+	r           *coord.Remote
+}
+
+func (s joiner) Load(ctx context.Context) (coord.Snapshot, coord.Revision, error) {
+	return s.r.Load(ctx)
+}
+func (s joiner) Tail(ctx context.Context, from coord.Revision) (<-chan coord.Batch, error) {
+	return s.r.Tail(ctx, from)
+}
+func (s joiner) Close() error { return errors.Join(s.r.Close(), s.Store.Close()) }
+
+func TestContractOfAJoiner(t *testing.T) {
+	t.Parallel()
+	coordtest.Run(t, func(t *testing.T) coord.Store {
+		n := cluster(t, 1)[0]
+		return joiner{n.Etcd, remote(t, nil, n.addr)}
+	})
+}
+
+func TestContractOfAnExternalEtcd(t *testing.T) {
+	t.Parallel()
+	n := cluster(t, 1)[0]
+	i := 0
+	coordtest.Run(t, func(t *testing.T) coord.Store {
+		i++ // a cluster of its own for each: they share the server
+		return remote(t, func(o *coord.RemoteOptions) { o.Elect, o.Name = true, fmt.Sprint("c", i) }, n.addr)
+	})
+}
+
+func TestAJoinerNeverLeads(t *testing.T) {
+	t.Parallel()
+	n := cluster(t, 1)[0]
+	r := remote(t, nil, n.addr)
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := r.Lead(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("lead: %v", err)
+	}
+	if _, err := r.Append(bound(t), coord.NewTerm(1, 1), []meta.Change{{Key: "k", Value: []byte("v")}}); !errors.Is(err, coord.ErrFenced) {
+		t.Errorf("append: %v", err)
+	}
+}
+
+// The joiner knows one address; the others it learns, and when its member goes it follows another one from
+// where it was.
+func TestAJoinerChangesItsMember(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	nodes := cluster(t, 3)
+	l, term := lead(t, ctx, nodes...)
+	seed := but(nodes, l)[0]
+	r := remote(t, nil, seed.addr)
+	if got := r.Endpoints(); len(got) != 3 {
+		t.Fatalf("endpoints: %v", got)
+	}
+	tail, err := r.Tail(ctx, term.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for i := range 40 {
+		if i == 20 {
+			seed.down(t, seed.Crash)
+		}
+		mustAppend(t, ctx, l, term, "k", fmt.Sprint(i))
+		want = append(want, fmt.Sprint(i))
+	}
+	began := time.Now()
+	for len(got) < len(want) {
+		select {
+		case b, ok := <-tail:
+			if !ok {
+				t.Fatal("the tail ended")
+			}
+			for _, c := range b.Changes {
+				got = append(got, string(c.Value))
+			}
+		case <-ctx.Done():
+			t.Fatalf("the tail stands still at %v", got)
+		}
+	}
+	t.Logf("another member after %v at most", time.Since(began))
+	if !slices.Equal(got, want) {
+		t.Errorf("tail: %v", got)
+	}
+	ms, err := r.Members(ctx)
+	if err != nil || len(ms) != 3 {
+		t.Fatalf("members: %+v, %v", ms, err)
+	}
+	for _, m := range ms {
+		if (m.Err == "") == (m.Node == seed.id) {
+			t.Errorf("member %+v; %d is down", m, seed.id)
+		}
+		if m.Leader != (m.Node == l.id) {
+			t.Errorf("member %+v; %d leads", m, l.id)
+		}
+	}
+}
+
+// A member without its majority goes on answering the network, and knows nothing new: the joiner leaves it.
+func TestAJoinerLeavesAMemberThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	nodes := cluster(t, 3)
+	l, term := lead(t, ctx, nodes...)
+	seed := but(nodes, l)[0]
+	r := remote(t, nil, seed.addr)
+	tail, err := r.Tail(ctx, term.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed.Isolate()
+	for _, n := range but(nodes, seed) {
+		n.CutFrom(seed.Etcd)
+	}
+	began := time.Now()
+	rev := mustAppend(t, ctx, l, term, "k", "v")
+	select {
+	case b := <-tail:
+		if b.Rev != rev {
+			t.Errorf("tail: %+v", b)
+		}
+		t.Logf("seen after %v", time.Since(began))
+	case <-ctx.Done():
+		t.Fatal("the joiner stays with a member that hears nothing")
+	}
+	if got := value(t, ctx, r, "k"); got != "v" {
+		t.Errorf("load: %q", got)
+	}
+}
+
+func TestAJoinerWaitsForAMajority(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	nodes := cluster(t, 3)
+	l, term := lead(t, ctx, nodes...)
+	r := remote(t, nil, nodes[0].addr)
+	tail, err := r.Tail(ctx, term.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest := but(nodes, l)
+	for _, n := range rest {
+		n.down(t, n.Crash)
+	}
+	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	if _, _, err := r.Load(short); err == nil {
+		t.Error("load without a majority")
+	}
+	for _, n := range rest {
+		n.listen(t)
+		if err := n.open(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, next := lead(t, ctx, nodes...)
+	mustAppend(t, ctx, n, next, "k", "v")
+	for {
+		select {
+		case b, ok := <-tail:
+			if !ok {
+				t.Fatal("the tail ended for want of a majority")
+			}
+			if b.Changes[0].Key == "k" {
+				return
+			}
+		case <-ctx.Done():
+			t.Fatal("the tail does not go on")
+		}
+	}
+}
+
+func TestAJoinersTailOfCompactedHistoryEnds(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	n := cluster(t, 1)[0]
+	_, term := lead(t, ctx, n)
+	for i := range 10 {
+		mustAppend(t, ctx, n, term, "k", fmt.Sprint(i))
+	}
+	if err := n.Compact(); err != nil {
+		t.Fatal(err)
+	}
+	tail, err := remote(t, nil, n.addr).Tail(ctx, term.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case b, ok := <-tail:
+		if ok {
+			t.Fatalf("compacted history shows %+v", b)
+		}
+	case <-ctx.Done():
+		t.Fatal("a tail of compacted history does not end")
+	}
+}
+
+func TestNobodyAtTheAddress(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	began := time.Now()
+	_, err = coord.OpenRemote(coord.RemoteOptions{Endpoints: []string{addr}, Open: 200 * time.Millisecond})
+	if err == nil || !strings.Contains(err.Error(), addr) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("open: %v", err)
+	}
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+func elector(name string, node int32) func(*coord.RemoteOptions) {
+	return func(o *coord.RemoteOptions) {
+		o.Elect, o.Name, o.Identity = true, name, coord.Identity{NodeID: node, Peer: fmt.Sprintf("127.0.0.1:%d", node)}
+	}
+}
+
+// Of two brokers at an external etcd one leads; when it closes the other does at once, when it vanishes the
+// other does when the lease has run out, and the first is fenced.
+func TestExternalElection(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	n := cluster(t, 1)[0]
+	a := remote(t, elector("x", 1), n.addr)
+	b := remote(t, elector("x", 2), n.addr)
+	other := remote(t, elector("y", 3), n.addr)
+	ta, err := a.Lead(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, ctx, a, ta, "k", "a")
+	if _, err := other.Lead(ctx); err != nil { // another cluster's affair
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	if _, err := b.Lead(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("two lead: %v", err)
+	}
+	cancel()
+	if ta.Ended() {
+		t.Fatal("a candidate ended the term")
+	}
+	began := time.Now()
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if !ta.Ended() {
+		t.Error("a term outlives its store")
+	}
+	tb, err := b.Lead(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("close to new term: %v", time.Since(began))
+	if tb.Epoch != ta.Epoch+1 {
+		t.Errorf("term %d after %d", tb.Epoch, ta.Epoch)
+	}
+	c := remote(t, elector("x", 1), n.addr)
+	began = time.Now()
+	b.Vanish()
+	tc, err := c.Lead(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("vanished to new term: %v", time.Since(began))
+	mustAppend(t, ctx, c, tc, "k", "c")
+	if _, err := b.Append(ctx, tb, []meta.Change{{Key: "k", Value: []byte("stale")}}); !errors.Is(err, coord.ErrFenced) {
+		t.Errorf("append of the one that vanished: %v", err)
+	}
+	if got := value(t, ctx, c, "k"); got != "c" {
+		t.Errorf("value %q", got)
+	}
+}
+
+func TestExternalEtcdGoneEndsTheTerm(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	n := cluster(t, 1)[0]
+	r := remote(t, elector("", 1), n.addr)
+	term, err := r.Lead(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.down(t, n.Crash)
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	if _, err := r.Append(short, term, []meta.Change{{Key: "k", Value: []byte("v")}}); !errors.Is(err, coord.ErrUnknown) {
+		t.Errorf("append: %v", err)
+	}
+	select {
+	case <-term.Done():
+	case <-ctx.Done():
+		t.Fatal("the term outlives the store")
+	}
+}
+
+// An etcd as it comes takes 128 operations and 1.5 MiB at once: too little for a topic of 1000 partitions.
+func TestExternalEtcdWithLowLimitsIsRefused(t *testing.T) {
+	t.Parallel()
+	n := &node{id: 1, dir: t.TempDir()}
+	n.listen(t)
+	defer n.mux.Close()
+	if err := n.open(nil, coord.LowLimits(128, 4<<20)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := coord.OpenRemote(coord.RemoteOptions{Endpoints: []string{n.addr}, Elect: true})
+	if err == nil || !strings.Contains(err.Error(), "--max-txn-ops=") {
+		t.Errorf("128 operations: %v", err)
+	}
+	n.down(t, n.Close)
+	n.listen(t)
+	if err := n.open(nil, coord.LowLimits(2000, 3<<19)); err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	_, err = coord.OpenRemote(coord.RemoteOptions{Endpoints: []string{n.addr}, Elect: true})
+	if err == nil || !strings.Contains(err.Error(), "--max-request-bytes=") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("1.5 MiB: %v", err)
+	}
+}
