@@ -27,6 +27,7 @@ type Conn struct {
 	id     uint64
 	srv    *Server
 	lst    *ListenerOptions
+	budget *budget // where its requests take their memory from
 	nc     net.Conn
 	raw    syscall.RawConn // nil when the socket is not plain TCP
 	host   string
@@ -234,7 +235,7 @@ var errTooBusy = errors.New("frame larger than the memory budget")
 // readBody receives a frame of n bytes. Memory follows what has arrived: a client that announces 100 MiB
 // and sends nothing holds 64 KiB.
 func (c *Conn) readBody(n int) (*Frame, error) {
-	f := &Frame{srv: c.srv, n: n}
+	f := &Frame{budget: c.budget, n: n}
 	f.refs.Store(1)
 	have := 0
 	for {
@@ -275,19 +276,19 @@ func (c *Conn) readBody(n int) (*Frame, error) {
 
 // grow gives the frame a buffer of at least n bytes, with the first have bytes of the old one.
 func (c *Conn) grow(f *Frame, n, have int) error {
-	if int64(n) > c.srv.budget.total {
-		return fmt.Errorf("%w: %d of %d bytes", errTooBusy, n, c.srv.budget.total)
+	if int64(n) > c.budget.total {
+		return fmt.Errorf("%w: %d of %d bytes", errTooBusy, n, c.budget.total)
 	}
 	// The sweeper must not take waiting for memory for a slow client.
-	if c.srv.budget.sem.TryAcquire(int64(n)) {
-		c.srv.budget.used.Add(int64(n))
+	if c.budget.sem.TryAcquire(int64(n)) {
+		c.budget.used.Add(int64(n))
 	} else {
 		if err := c.flushInline(); err != nil {
 			return err
 		}
 		c.srv.m.budgetWaits.Inc()
 		c.frameStart.Store(0)
-		if err := c.srv.budget.acquire(c.ctx, int64(n)); err != nil {
+		if err := c.budget.acquire(c.ctx, int64(n)); err != nil {
 			return err
 		}
 		c.touch()
@@ -297,7 +298,7 @@ func (c *Conn) grow(f *Frame, n, have int) error {
 	if f.buf != nil {
 		copy(nb.b, f.buf.b[:have])
 		putBuffer(f.buf)
-		c.srv.budget.release(f.charge)
+		c.budget.release(f.charge)
 	}
 	f.buf, f.charge = nb, int64(n)
 	return nil
@@ -308,13 +309,18 @@ func (c *Conn) drop(f *Frame) {
 		putBuffer(f.buf)
 		f.buf = nil
 	}
-	c.srv.budget.release(f.charge)
+	c.budget.release(f.charge)
 }
 
 // finish ends the connection: what is owed to a client that closed cleanly, that is being hung up on or
 // drained gets a moment; one that broke the protocol gets nothing more.
 func (c *Conn) finish(err error) {
 	graceful := err == nil || errors.Is(err, io.EOF) || errors.Is(err, errDrained) || errors.Is(err, errHangUp)
+	if c.lst.Peer && errors.Is(err, io.EOF) {
+		// A broker never closes its sending side alone: it is gone, most likely killed, and who is told of that
+		// now elects other leaders a Grace earlier than who first waits for what it was owed.
+		graceful = false
+	}
 	if graceful {
 		if ferr := c.flushInline(); ferr != nil {
 			c.kill(ferr)

@@ -80,7 +80,7 @@ func (b *budget) release(n int64) {
 // Frame is one request as it came, without the length. Its buffer is pooled: after the last Release the
 // bytes belong to another request.
 type Frame struct {
-	srv    *Server
+	budget *budget
 	buf    *buffer
 	n      int
 	refs   atomic.Int32
@@ -102,7 +102,7 @@ func (f *Frame) Release() {
 	}
 	b := f.buf
 	f.buf = nil
-	f.srv.budget.release(f.charge)
+	f.budget.release(f.charge)
 	putBuffer(b)
 }
 
@@ -110,16 +110,16 @@ func (f *Frame) Release() {
 // given back when its answer is written. It waits up to two seconds for them and then returns ErrBusy
 // or the end of the connection. Called from Serve only.
 func (f *Frame) Charge(ctx context.Context, n int64) error {
-	if f.charge+f.extra.Load()+n > f.srv.budget.total {
+	if f.charge+f.extra.Load()+n > f.budget.total {
 		return ErrBusy // with what it holds already it could only wait for itself
 	}
 	ctx, cancel := context.WithTimeout(ctx, chargeWait)
 	defer cancel()
-	if err := f.srv.budget.acquire(ctx, n); err != nil {
+	if err := f.budget.acquire(ctx, n); err != nil {
 		return ErrBusy
 	}
 	f.extra.Add(n)
 	return nil
 }
 
-func (f *Frame) giveBack() { f.srv.budget.release(f.extra.Swap(0)) }
+func (f *Frame) giveBack() { f.budget.release(f.extra.Swap(0)) }

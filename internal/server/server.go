@@ -56,10 +56,26 @@ func (o *Options) defaults() {
 	def(&o.Sweep, time.Second)
 }
 
+// peerBudget is the memory of other brokers' requests: a quarter of the clients', and at least two of the largest.
+func (o *Options) peerBudget() int64 {
+	n := o.MemoryBudget / 4
+	for i := range o.Listeners {
+		if l := &o.Listeners[i]; l.Peer {
+			frame := int64(l.MaxFrame)
+			if frame <= 0 {
+				frame = wire.MaxFrame
+			}
+			n = max(n, 2*frame)
+		}
+	}
+	return max(n, 1)
+}
+
 // Server owns listeners and connections.
 type Server struct {
 	o        Options
-	budget   *budget
+	budget   *budget // of clients' requests
+	peers    *budget // of other brokers': clients must not keep a heartbeat from being read
 	m        meters
 	coarse   atomic.Int64 // Unix nanoseconds, as of the last sweep
 	nextID   atomic.Uint64
@@ -85,7 +101,7 @@ type meters struct {
 // New makes a server; Start opens its doors.
 func New(o Options) *Server {
 	o.defaults()
-	s := &Server{o: o, budget: newBudget(o.MemoryBudget), stopping: make(chan struct{})}
+	s := &Server{o: o, budget: newBudget(o.MemoryBudget), peers: newBudget(o.peerBudget()), stopping: make(chan struct{})}
 	s.mu.conns = map[*Conn]struct{}{}
 	s.mu.perIP = map[string]int{}
 	s.room.L = &s.mu
@@ -109,7 +125,7 @@ func New(o Options) *Server {
 		closedOnFault:  closed("fault"),
 	}
 	m.GaugeFunc("milena_server_connections", "Open connections.", func() float64 { return float64(s.Connections()) })
-	m.GaugeFunc("milena_server_request_memory_bytes", "Memory held by requests in flight.", func() float64 { return float64(s.budget.used.Load()) })
+	m.GaugeFunc("milena_server_request_memory_bytes", "Memory held by requests in flight.", func() float64 { return float64(s.budget.used.Load() + s.peers.used.Load()) })
 	return s
 }
 
@@ -171,7 +187,7 @@ func (s *Server) accept(l *ListenerOptions) {
 	defer s.wg.Done()
 	var tokens, backoff = float64(s.o.MaxRate), time.Duration(0)
 	refilled := time.Now()
-	for s.waitRoom() {
+	for s.waitRoom(l) {
 		nc, err := l.Listener.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
@@ -186,7 +202,7 @@ func (s *Server) accept(l *ListenerOptions) {
 			continue
 		}
 		backoff = 0
-		if s.o.MaxRate > 0 {
+		if s.o.MaxRate > 0 && !l.Peer {
 			now := time.Now()
 			tokens = min(tokens+now.Sub(refilled).Seconds()*float64(s.o.MaxRate), float64(s.o.MaxRate))
 			refilled = now
@@ -211,11 +227,12 @@ func (s *Server) pause(d time.Duration) bool {
 	}
 }
 
-// waitRoom waits until one more connection is allowed; false when the server stops.
-func (s *Server) waitRoom() bool {
+// waitRoom waits until one more connection is allowed; false when the server stops. The limits are for
+// clients: a broker that its peers cannot reach because clients took every place would count as dead.
+func (s *Server) waitRoom(l *ListenerOptions) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.o.MaxConnections > 0 && len(s.mu.conns) >= s.o.MaxConnections && !s.mu.stopped {
+	for s.o.MaxConnections > 0 && !l.Peer && len(s.mu.conns) >= s.o.MaxConnections && !s.mu.stopped {
 		s.room.Wait()
 	}
 	return !s.mu.stopped
@@ -227,9 +244,12 @@ func (s *Server) admit(l *ListenerOptions, nc net.Conn) {
 	if err != nil {
 		host = nc.RemoteAddr().String()
 	}
-	c := &Conn{id: s.nextID.Add(1), srv: s, lst: l, nc: nc, host: host, limit: l.MaxFrame, dead: make(chan struct{}), last: -1}
+	c := &Conn{id: s.nextID.Add(1), srv: s, lst: l, budget: s.budget, nc: nc, host: host, limit: l.MaxFrame, dead: make(chan struct{}), last: -1}
 	if l.PreLogin > 0 {
 		c.limit = min(l.PreLogin, l.MaxFrame)
+	}
+	if l.Peer {
+		c.budget = s.peers
 	}
 	c.moved.L = &c.mu
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -238,7 +258,7 @@ func (s *Server) admit(l *ListenerOptions, nc net.Conn) {
 	}
 	c.touch()
 	s.mu.Lock()
-	full := s.o.MaxPerIP > 0 && s.mu.perIP[host] >= s.o.MaxPerIP
+	full := s.o.MaxPerIP > 0 && !l.Peer && s.mu.perIP[host] >= s.o.MaxPerIP
 	if s.mu.stopped || full {
 		s.mu.Unlock()
 		c.cancel()
@@ -329,10 +349,17 @@ func (s *Server) sweepAt(now int64) {
 // overdue says why the connection should end, nil when it should not.
 func (c *Conn) overdue(now int64) error {
 	idle, stall := int64(c.srv.o.MaxIdle), int64(c.srv.o.FrameStall)
+	if c.lst.Peer {
+		idle = 0 // a broker keeps its connections for the next election, and the system tells when its host is gone
+	}
 	quiet := now - c.progress.Load()
 	if w := c.writeStart.Load(); w != 0 {
 		// The client does not read. Progress is seen between the pieces of an answer only.
-		if idle > 0 && now-w > idle && quiet > idle {
+		patience := idle
+		if c.lst.Peer {
+			patience = stall
+		}
+		if patience > 0 && now-w > patience && quiet > patience {
 			return errStall
 		}
 		return nil
