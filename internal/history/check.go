@@ -12,7 +12,7 @@ type Result struct {
 	What     string
 	Checked  int64 // facts that were compared; 0: the history says nothing about this promise
 	Breaches int64
-	Examples []string // at most five
+	Examples []string // at most maxExamples
 }
 
 func (r *Result) String() string {
@@ -52,10 +52,13 @@ func (c *checker) bad(promise, format string, args ...any) {
 		c.results[promise] = res
 	}
 	res.Breaches++
-	if len(res.Examples) < 5 {
+	// The first, and then ever rarer ones, so that they are not all of one moment.
+	if n := res.Breaches; n <= 3 || n&(n-1) == 0 && len(res.Examples) < maxExamples {
 		res.Examples = append(res.Examples, fmt.Sprintf(format, args...))
 	}
 }
+
+const maxExamples = 12
 
 func (c *checker) checked(promise string, n int64) { c.results[promise].Checked += n }
 

@@ -192,6 +192,7 @@ type Answer struct {
 	Part       int32
 	Broker     int32
 	Kind       Kind
+	Fetch      bool // by a Fetch, not by ListOffsets: only said in examples
 }
 
 // Observe notes an answer without an error.

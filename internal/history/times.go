@@ -77,10 +77,17 @@ func (c *checker) rising(promise string, as []Answer) {
 		}
 		c.checked(promise, 1)
 		if a.Offset < highest.Offset {
-			c.bad(promise, "partition %d: broker %d answered %d at %.3f s, broker %d had answered %d by %.3f s",
-				a.Part, a.Broker, a.Offset, seconds(a.Start), highest.Broker, highest.Offset, seconds(highest.End))
+			c.bad(promise, "partition %d: broker %d answered %d%s at %.3f s, broker %d had answered %d by %.3f s",
+				a.Part, a.Broker, a.Offset, a.via(), seconds(a.Start), highest.Broker, highest.Offset, seconds(highest.End))
 		}
 	}
+}
+
+func (a Answer) via() string {
+	if a.Fetch {
+		return " by a Fetch"
+	}
+	return ""
 }
 
 func seconds(ns int64) float64 { return float64(ns) / 1e9 }
@@ -114,7 +121,7 @@ func (c *checker) afterAcks() {
 			}
 			c.checked("I9", 1)
 			if a.Offset <= highest {
-				c.bad("I9", "partition %d: broker %d answered the end %d at %.3f s, after offset %d was acknowledged", p, a.Broker, a.Offset, seconds(a.Start), highest)
+				c.bad("I9", "partition %d: broker %d answered the end %d%s at %.3f s, after offset %d was acknowledged", p, a.Broker, a.Offset, a.via(), seconds(a.Start), highest)
 			}
 		}
 	}

@@ -479,7 +479,7 @@ func (l *load) probeFetch(conn *rawConn, n *node) error {
 				l.count("Fetch: " + errorName(p.ErrorCode))
 				continue
 			}
-			l.hist.Observe(history.Answer{Start: begin, End: end, Offset: p.HighWatermark, Part: p.Partition, Broker: n.id, Kind: history.HighWatermark})
+			l.hist.Observe(history.Answer{Start: begin, End: end, Offset: p.HighWatermark, Part: p.Partition, Broker: n.id, Kind: history.HighWatermark, Fetch: true})
 		}
 	}
 	return nil

@@ -83,6 +83,7 @@ func (l *load) finish(r *report) {
 	}
 	l.readToEnd(r, ends, total)
 	r.say(l.lagGone(ends, healLimit), "I34", "the group of two has read and committed everything within %v", healLimit)
+	time.Sleep(500 * time.Millisecond) // the watcher of the group sees the last commits too
 	l.stopRead()
 	l.reading.Wait()
 	for _, n := range l.c.nodes {
