@@ -211,6 +211,9 @@ func (l *Log) cleanable(point, now int64) (job, bool) {
 	if l.mu.closed != nil || !l.mu.cfg.Compact || len(l.mu.segs) < 2 {
 		return job{}, false
 	}
+	if l.mu.epochsDirty && !l.mu.epochsFile {
+		return job{}, false // after a light stop only the batches know where the leader epochs began: see lightMark
+	}
 	j := job{log: l, cfg: l.mu.cfg}
 	start := max(l.start.Load(), l.mu.segs[0].base)
 	active := l.activeLocked().base

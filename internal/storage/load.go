@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -456,6 +457,9 @@ func (l *Log) rereadLocked(now int64) error {
 		return err
 	}
 	l.adoptLocked(i, n, f)
+	if err := l.deriveEpochsLocked(from); err != nil {
+		return err
+	}
 	end := n.base
 	if from > n.base {
 		if end, err = l.lastOffset(n, f, from, s.size); err != nil {
@@ -475,6 +479,35 @@ func (l *Log) rereadLocked(now int64) error {
 		return err
 	}
 	return l.rereadFromLocked(n, f, fileSize, after, from)
+}
+
+// deriveEpochsLocked makes the list of leader epochs below the recovery point from the batches when there is no file of it: a light
+// stop left the first one out.
+func (l *Log) deriveEpochsLocked(upTo int64) error {
+	if l.mu.epochsFile || l.mu.segs[0].base > 0 || (len(l.mu.segs) > 1 && l.mu.segs[1].base < upTo) {
+		return nil
+	}
+	s := l.mu.segs[0]
+	f, err := l.fileLocked(s)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.release() }()
+	w := newWalker(f, 0, s.size)
+	defer w.close()
+	for {
+		h, n, err := w.header()
+		if errors.Is(err, io.EOF) || (err == nil && h.BaseOffset() >= upTo) {
+			return nil
+		}
+		if err != nil {
+			return corrupt("segment %d, position %d: %w", s.base, w.pos, err)
+		}
+		if e, changed := l.mu.epochs.assign(h.LeaderEpoch(), h.BaseOffset()); changed {
+			l.mu.epochs, l.mu.epochsDirty = e, true
+		}
+		w.pos += n
+	}
 }
 
 // adoptLocked puts the rebuilt segment n, with its open file, in the place of segment i. The reference of the caller stays the caller's.

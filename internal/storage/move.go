@@ -215,7 +215,7 @@ func (d *Dir) settle(l *Log) error {
 	if err != nil || !ok {
 		return err
 	}
-	return d.finishMarks([]pending{p})
+	return d.finishMarks([]pending{p}, nil)
 }
 
 func (d *Dir) giveName(l *Log) error {

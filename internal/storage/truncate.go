@@ -266,7 +266,7 @@ func (l *Log) loadProducersLocked(trusted, end int64) error {
 	if err != nil {
 		return err
 	}
-	l.mu.snap = -1
+	l.mu.snap, l.mu.sinceMark = -1, 0
 	from := int64(-1)
 	for i := len(snaps) - 1; i >= 0 && from < 0; i-- {
 		raw, err := vfs.ReadFile(l.dir.fs, l.segPath(snaps[i], extSnapshot), 1<<30)
@@ -332,6 +332,8 @@ func (l *Log) replaySegmentLocked(i int, f *file, from, end int64) error {
 	}
 	w := newWalker(f, pos, s.size)
 	defer w.close()
+	// No snapshot has these bytes. When they are many, the next checkpoint or clean stop makes one.
+	defer func() { l.mu.sinceMark += w.pos - pos }()
 	var buf []byte
 	for {
 		h, n, err := w.header()
