@@ -83,7 +83,9 @@ func (m *Member) self() string {
 			addr = address(e)
 		}
 	}
-	m.home.Store(&addr)
+	if addr != "" { // before the listeners are open there is none yet
+		m.home.Store(&addr)
+	}
 	return addr
 }
 
