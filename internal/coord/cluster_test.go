@@ -93,7 +93,7 @@ func (n *node) listen(t testing.TB) {
 // open starts the member on its directory.
 func (n *node) open(cluster []coord.Peer, change ...func(*coord.EtcdOptions)) error {
 	n.opts = coord.EtcdOptions{
-		Dir: n.dir, FS: vfs.OS, NoSync: true, Tick: 30 * time.Millisecond, // shorter than the default, for short tests Identity: coord.Identity{NodeID: n.id, Peer: n.addr},
+		Dir: n.dir, FS: vfs.OS, NoSync: true, Tick: 30 * time.Millisecond, Identity: coord.Identity{NodeID: n.id, Peer: n.addr},
 		Cluster: cluster, HTTP: n.mux.HTTP(), GRPC: n.mux.GRPC(),
 	}
 	for _, c := range change {
@@ -565,10 +565,11 @@ func TestGrowthAndReplacement(t *testing.T) {
 	if !errors.Is(err, coord.ErrNoMember) || strings.Contains(err.Error(), "\n") {
 		t.Fatalf("a broker that was not added: %v", err)
 	}
+	began := time.Now()
 	for _, n := range nodes[1:] {
 		_ = n.mux.Close()
 		n.listen(t)
-		began := time.Now()
+		peers[n.id-1].Addr = n.addr
 		if err := one.Add(ctx, n.id, n.addr); err != nil {
 			t.Fatal(err)
 		}
@@ -578,11 +579,14 @@ func TestGrowthAndReplacement(t *testing.T) {
 		if err := one.Add(ctx, 9, n.addr); !errors.Is(err, coord.ErrMember) {
 			t.Errorf("another broker at the same address: %v", err)
 		}
-		if err := n.open(peers); err != nil {
-			t.Fatal(err)
-		}
-		awaitVoters(t, ctx, one, int(n.id))
-		t.Logf("member %d: added to full member in %v", n.id, time.Since(began))
+	}
+	if err := one.Add(ctx, 9, "127.0.0.1:1"); !errors.Is(err, coord.ErrLearner) {
+		t.Errorf("a third at once: %v", err)
+	}
+	together(t, nodes[1:], peers)
+	awaitVoters(t, ctx, one, 3)
+	t.Logf("one became three in %v", time.Since(began))
+	for _, n := range nodes {
 		if got := value(t, ctx, n, "k"); got != "v" {
 			t.Errorf("member %d has %q", n.id, got)
 		}

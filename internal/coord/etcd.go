@@ -228,7 +228,7 @@ func (e *Etcd) serverConfig(o *EtcdOptions, p *plan) config.ServerConfig {
 		DowngradeCheckTime:          time.Minute,
 		BootstrapTimeout:            bootTimeout,
 		BcryptCost:                  4, // of logins that do not exist
-		MaxLearners:                 1,
+		MaxLearners:                 2, // one broker becomes three in one step
 		UnsafeNoFsync:               o.NoSync,
 		Logger:                      lg,
 		ServerFeatureGate:           features.NewDefaultServerFeatureGate(name, lg),

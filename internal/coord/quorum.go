@@ -55,7 +55,7 @@ var (
 	ErrQuorum   = errors.New("coordination store: too few members are up for this change")
 	ErrNoMember = errors.New("coordination store: not a member")
 	ErrMember   = errors.New("coordination store: another member has this broker id or address")
-	ErrLearner  = errors.New("coordination store: another new member is still catching up")
+	ErrLearner  = errors.New("coordination store: other new members are still catching up")
 )
 
 // statusTimeout is how long a member may take to say how it is.

@@ -29,6 +29,9 @@ func remote(t testing.TB, change func(*coord.RemoteOptions), endpoints ...string
 	return r
 }
 
+// quick is for a member that is alone and has nobody to be patient with.
+func quick(o *coord.EtcdOptions) { o.Tick = 5 * time.Millisecond }
+
 // joiner reads over gRPC what the member writes.
 type joiner struct {
 	coord.Store // the member
@@ -46,7 +49,7 @@ func (s joiner) Close() error { return errors.Join(s.r.Close(), s.Store.Close())
 func TestContractOfAJoiner(t *testing.T) {
 	t.Parallel()
 	coordtest.Run(t, func(t *testing.T) coord.Store {
-		n := cluster(t, 1)[0]
+		n := cluster(t, 1, quick)[0]
 		return joiner{n.Etcd, remote(t, nil, n.addr)}
 	})
 }
