@@ -53,7 +53,7 @@ func (m *Member) connect() {
 		return
 	}
 	self := m.self()
-	for _, addr := range append(m.o.Seeds(), m.o.Image().ControllerRecord().Peer) {
+	for _, addr := range append(slices.Clone(m.o.Seeds()), m.o.Image().ControllerRecord().Peer) {
 		if addr == "" || addr == self {
 			continue
 		}
