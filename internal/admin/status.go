@@ -337,3 +337,23 @@ func (c *Client) AwaitGone(ctx context.Context, id int32) error {
 		}
 	}
 }
+
+// BrokersUp counts the brokers that take part.
+func (c *Client) BrokersUp(ctx context.Context) (int, error) {
+	var s Status
+	err := c.brokers(ctx, &s)
+	n := 0
+	for i := range s.Brokers {
+		if !s.Brokers[i].Fenced {
+			n++
+		}
+	}
+	return n, err
+}
+
+// ControllerID is the broker that is the controller, -1 when none is known.
+func (c *Client) ControllerID(ctx context.Context) (int32, error) {
+	s := Status{Controller: -1}
+	err := c.brokers(ctx, &s)
+	return s.Controller, err
+}

@@ -157,7 +157,7 @@ func (d *show) raise(ctx context.Context) error {
 	d.phase = "starting"
 	// A group waits for more members before its first round; here all of them come at once.
 	d.fleet.settings = append([]string{"group.initial.rebalance.delay.ms=100"}, d.fleet.settings...)
-	d.say(note, "starting %s, data in %s", count(d.o.Brokers, "broker"), d.dir)
+	d.say(note, "Starting %s on this machine, data in %s", count(d.o.Brokers, "broker"), d.dir)
 	for i := range d.fleet.brokers {
 		if err := d.fleet.start(i); err != nil {
 			return err
@@ -186,7 +186,7 @@ func (d *show) raise(ctx context.Context) error {
 		}
 		wait(ctx, 50*time.Millisecond)
 	}
-	d.say(good, "%s up after %.1f s; topic %s has %d partitions, %d copies each", count(d.o.Brokers, "broker"), time.Since(d.begun).Seconds(), topicName, d.o.Parts, factor)
+	d.say(good, "%s up after %.1f s; topic %s: %d partitions, %s each", count(d.o.Brokers, "broker"), time.Since(d.begun).Seconds(), topicName, d.o.Parts, copies(int(factor)))
 	return nil
 }
 
@@ -234,7 +234,7 @@ func (d *show) run(ctx context.Context) {
 	d.begun = time.Now()
 	d.nextKill = d.begun.Add(d.o.Every)
 	if d.o.Brokers == 1 {
-		d.say(note, "one broker: while it is down nothing can be written; nothing may be lost either")
+		d.say(note, "one broker alone: while it is down nothing is written, but nothing is lost")
 	}
 	d.watch = watchTopic(d.admin, topicName)
 	defer d.watch.close()

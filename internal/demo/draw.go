@@ -61,7 +61,7 @@ func (d *show) draw() {
 	d.rates.add(sample{now, a.acked, a.read})
 	v := d.watch.latest()
 	p := &picture{
-		elapsed: now.Sub(d.begun), total: d.o.For, every: d.o.Every, phase: d.phase, copies: min(3, d.o.Brokers),
+		elapsed: now.Sub(d.begun), total: d.o.For, every: d.o.Every, phase: d.phase, copies: min(3, d.o.Brokers), rate: float64(d.o.Rate),
 		acked: a.acked, read: a.read, ackBars: d.rates.ackBars, readBars: d.rates.readBars, lost: a.lost, dup: a.dup, again: a.again, wrong: a.wrong,
 		waiting: a.inFlight, kills: d.kills, writes: a.writes, reads: a.reads, events: d.events,
 	}

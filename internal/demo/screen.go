@@ -39,6 +39,8 @@ func (s *screen) close() {
 func (s *screen) event(e event) {
 	if s.size == nil {
 		fmt.Fprintf(s.w, "%s  %s\n", clock(e.at), e.text)
+	} else if !s.open {
+		fmt.Fprintln(s.w, e.text) // what takes a while before there is a picture
 	}
 }
 
@@ -85,7 +87,8 @@ type picture struct {
 	readBars       []float64
 	lost, dup      int64
 	again, wrong   int64
-	waiting        int64 // sent and not answered
+	rate           float64 // lines per second that are wanted
+	waiting        int64   // sent and not answered
 	kills          int
 	writes, reads  time.Duration
 	events         []event
@@ -140,7 +143,7 @@ func (p *picture) lines(k ink, columns, rows int) []string {
 	for i := range p.brokers {
 		out = append(out, p.brokers[i].line(k))
 	}
-	out = append(out, "", k.dim(fmt.Sprintf("  topic letters: %d partitions, %d copies each, acks=all, idempotent, min.insync.replicas %d", len(p.parts), p.copies, min(2, p.copies))))
+	out = append(out, "", k.dim(fmt.Sprintf("  topic %s: %d partitions, %s each, acks=all, idempotent, min ISR %d", topicName, len(p.parts), copies(p.copies), min(2, p.copies))))
 	per := (len(p.parts) + 1) / 2
 	if rows >= roomy {
 		per = len(p.parts)
@@ -148,8 +151,8 @@ func (p *picture) lines(k ink, columns, rows int) []string {
 	out = append(out, p.table(k, per)...)
 	room := max(8, columns-44)
 	out = append(out, "",
-		fmt.Sprintf("  acknowledged %s %9s/s  %s", k.bold(pad(group3(p.acked), 13)), group3(int64(p.ackRate)), k.bars(p.ackBars, room)),
-		fmt.Sprintf("  read         %s %9s/s  %s", k.bold(pad(group3(p.read), 13)), group3(int64(p.readRate)), k.bars(p.readBars, room)))
+		fmt.Sprintf("  acknowledged %s %9s/s  %s", k.bold(pad(group3(p.acked), 13)), group3(int64(p.ackRate)), k.bars(p.ackBars, p.rate, room)),
+		fmt.Sprintf("  read         %s %9s/s  %s", k.bold(pad(group3(p.read), 13)), group3(int64(p.readRate)), k.bars(p.readBars, p.rate, room)))
 	verdict := fmt.Sprintf("  lost %s   duplicated %s   kills %s   longest silence %s s   unanswered %s", k.verdict(p.lost), k.verdict(p.dup), k.bold(fmt.Sprint(p.kills)), k.bold(fmt.Sprintf("%.2f", p.writes.Seconds())), group3(p.waiting))
 	if p.wrong > 0 {
 		verdict += "   wrong " + k.verdict(p.wrong)
@@ -182,13 +185,13 @@ func (b *brokerPicture) line(k ink) string {
 	case killed:
 		return name + "  " + k.red(k.glyph("✖", "x")+" killed") + k.dim(fmt.Sprintf("    back in %d s", int(b.back.Seconds()+0.99)))
 	case starting:
-		return name + "  " + k.yellow(k.glyph("◌", "o")+" returning") + fmt.Sprintf("  leads %2d   in sync %2d of %-2d   %s", b.leads, b.inSync, b.holds, k.dim(b.addr))
+		return name + "  " + k.yellow(k.glyph("◌", "o")+" returning") + fmt.Sprintf("  leads %2d  in sync %2d of %-2d  %s", b.leads, b.inSync, b.holds, k.dim(b.addr))
 	}
 	note := ""
 	if b.controller {
-		note = "   controller"
+		note = "  controller"
 	}
-	return name + "  " + k.green(k.glyph("●", "*")+" up") + fmt.Sprintf("         leads %2d   in sync %2d of %-2d   %s%s", b.leads, b.inSync, b.holds, k.dim(b.addr), k.dim(note))
+	return name + "  " + k.green(k.glyph("●", "*")+" up") + fmt.Sprintf("         leads %2d  in sync %2d of %-2d  %s%s", b.leads, b.inSync, b.holds, k.dim(b.addr), k.dim(note))
 }
 
 // table shows the partitions, per of them below each other.
@@ -288,15 +291,13 @@ func (k ink) glyph(nice, plain string) string {
 	return nice
 }
 
-// bars is a small chart of the last values.
-func (k ink) bars(v []float64, width int) string {
+// bars is a small chart of the last values. What is wanted stands at two thirds: above it one sees how what
+// was held up comes through, and a silence is red.
+func (k ink) bars(v []float64, wanted float64, width int) string {
 	if len(v) > width {
 		v = v[len(v)-width:]
 	}
-	top := 1.0
-	for _, x := range v {
-		top = max(top, x)
-	}
+	top := max(1, 1.5*wanted)
 	steps := []rune("▁▂▃▄▅▆▇█")
 	if k.plain {
 		steps = []rune("_.-=+*#@")
@@ -329,13 +330,23 @@ func fit(s string, columns int) string {
 		case r == '\x1b':
 			escape = true
 		case n == columns:
-			return b.String() + "\x1b[0m"
+			if strings.Contains(b.String(), "\x1b") {
+				b.WriteString("\x1b[0m")
+			}
+			return b.String()
 		default:
 			n++
 		}
 		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+func copies(n int) string {
+	if n == 1 {
+		return "1 copy"
+	}
+	return fmt.Sprintf("%d copies", n)
 }
 
 // clock is minutes and seconds.
@@ -346,7 +357,11 @@ func clock(d time.Duration) string {
 
 // short is a duration as people write it.
 func short(d time.Duration) string {
-	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "m") + map[bool]string{true: "m"}[strings.HasSuffix(d.String(), "m0s")]
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	return s
 }
 
 // group3 is a number with groups of three.
