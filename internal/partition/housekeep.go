@@ -117,6 +117,15 @@ func (s *Set) Housekeep(now int64) {
 	}
 }
 
+// reserve tells the operator, once each time, why produce is refused and that it is accepted again.
+func (d *dir) reserve(reached bool, left, reserve int64) {
+	if reached {
+		d.set.o.Log.Error("disk is full to its reserve: produce is refused, reading and deleting go on", "dir", d.d.Path(), "left", left, "reserve", reserve)
+		return
+	}
+	d.set.o.Log.Info("disk has room again: produce is accepted", "dir", d.d.Path(), "left", left, "reserve", reserve)
+}
+
 func (s *Set) dirError(d *dir, what string, err error) {
 	if err == nil {
 		return

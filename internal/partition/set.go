@@ -115,6 +115,7 @@ func NewSet(o Options) *Set {
 	for _, d := range o.Dirs {
 		x := &dir{set: s, d: d}
 		x.flusher = &flusher{d: x, wake: make(chan struct{}, 1)}
+		d.WatchReserve(x.reserve)
 		s.dirs = append(s.dirs, x)
 	}
 	return s

@@ -43,6 +43,8 @@ type Dir struct {
 	avail       atomic.Int64
 	reserve     atomic.Int64
 	sealedOpen  atomic.Int64
+	short       atomic.Bool // the free space is below the reserve, and whoever watches has been told
+	onReserve   func(reached bool, left, reserve int64)
 
 	clean      int64 // broker epoch of the clean-shutdown mark
 	cleanFound bool
@@ -483,9 +485,25 @@ func (d *Dir) Writable(n int64) error {
 	}
 	if left := d.avail.Load() - w - n; left < reserve {
 		d.full.Store(true)
+		d.tellReserve(true, left)
 		return fmt.Errorf("write to %s: %w: %d bytes would be left, reserve is %d", d.path, ErrReserve, max(left, 0), reserve)
 	}
+	// Left only with some room to spare: near the border small writes would pass and large ones be refused in turn.
+	if d.short.Load() && d.avail.Load()-w >= reserve+lookEvery {
+		d.tellReserve(false, d.avail.Load()-w)
+	}
 	return nil
+}
+
+// WatchReserve has fn called when the free space falls below the reserve (reached, or the disk is simply full) and when there is room
+// again, once each. left and reserve are bytes. fn may run under a log's lock: it must not call this package. Call it before
+// the first write.
+func (d *Dir) WatchReserve(fn func(reached bool, left, reserve int64)) { d.onReserve = fn }
+
+func (d *Dir) tellReserve(reached bool, left int64) {
+	if d.short.CompareAndSwap(!reached, reached) && d.onReserve != nil {
+		d.onReserve(reached, max(left, 0), d.reserve.Load())
+	}
 }
 
 // Space is the free and total bytes of the disk.

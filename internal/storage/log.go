@@ -163,6 +163,7 @@ func (d *Dir) fail(op string, err error) error {
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		d.full.Store(true)
+		d.tellReserve(true, 0)
 		return fmt.Errorf("%s: %w: %w", op, ErrReserve, err)
 	}
 	return d.goOffline(op, err)
