@@ -30,9 +30,13 @@ test-clients: build
 realinput: build
 	test/realinput/run
 
-# The long variants of the sweeps, the fuzzers and the seeds.
+# The long variants of the sweeps, the fuzzers and the seeds; with SEEDS=n, n runs of the simulated cluster.
 soak:
+ifdef SEEDS
+	SEEDS=$(SEEDS) LIMIT=$${LIMIT:-86400} test/sim/run
+else
 	MILENA_SOAK=1 $(GO) test -timeout 2h ./...
+endif
 
 bench: build
 	bench/run

@@ -113,7 +113,7 @@ func (w *World) final() {
 			w.complete(b, "no acked loss", "ends in sync")
 		}
 	}
-	if !w.Stats.Healed && w.Stats.Stuck == 0 {
+	if !w.Stats.Healed {
 		w.fail("healed", "leader %d, isr %v after the calm", lead, w.ctl.part.ISR)
 	}
 }

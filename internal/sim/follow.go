@@ -1,11 +1,8 @@
 package sim
 
 import (
-	"errors"
-
 	"github.com/milena-mq/milena/internal/batch"
 	"github.com/milena-mq/milena/internal/isr"
-	"github.com/milena-mq/milena/internal/storage"
 )
 
 // question is a follower's fetch.
@@ -27,11 +24,11 @@ func (b *broker) follow() {
 	b.followed(f, f.Step(b.w.now, isr.FollowerIn{Kind: isr.Begin}), nil)
 }
 
-// lastEpoch is the epoch of the last record, not the newest in the list: an epoch that this broker led
-// without writing a record is in the list until something is cut, and no leader could agree with it.
+// lastEpoch is the newest epoch of the log, as a real fetch carries it: also one that this broker led
+// without writing a record, which no leader may know.
 func (b *broker) lastEpoch() int32 {
-	if end := b.log.End(); end > b.log.Start() {
-		return b.log.EpochAt(end - 1)
+	if e, _, ok := b.log.LatestEpoch(); ok {
+		return e
 	}
 	return -1
 }
@@ -60,22 +57,16 @@ func (b *broker) followed(f *isr.Follower, o isr.FollowerOut, raw []byte) {
 			}
 		})
 	case isr.Append:
-		err := b.log.AppendFollower(raw, b.im.part.LeaderEpoch, b.w.now.UnixMilli())
-		if err != nil && !errors.Is(err, storage.ErrOrder) {
+		if err := b.log.AppendFollower(raw, b.im.part.LeaderEpoch, b.w.now.UnixMilli()); err != nil {
 			b.check(err)
 			return
-		}
-		if err != nil {
-			// Such an empty epoch at the log end, and records of an older one to append: storage.Truncate
-			// at the log end leaves the list as it is, so this replica stays behind (see Stats.Stuck).
-			b.w.Stats.Stuck++
 		}
 		b.each(raw, func(x batch.Batch) {
 			if x.BaseOffset() == int64(len(b.shadow)) && x.BaseOffset() < b.log.End() {
 				b.add(entry{x.LeaderEpoch(), x.CRC()})
 			}
 		})
-		b.wrote(f, err != nil)
+		b.wrote(f, false)
 	case isr.Flush:
 		b.local(1, func() {
 			b.check(b.log.Flush())

@@ -22,7 +22,7 @@ var mutations = []struct {
 		[]string{"no acked loss", "logs agree below the HW", "stale incarnation never in the ISR"}},
 	{"truncation to HW", func(r *Rules) {
 		r.BeforeFollow = func(l *storage.Log) error { return l.Truncate(l.HW()) }
-	}, []string{"no acked loss", "logs agree below the HW"}},
+	}, []string{"no acked loss", "logs agree below the HW", "nothing below the HW is cut"}},
 	{"ISR rejoin without broker epoch", func(r *Rules) { r.FetchEpoch = func(int64) int64 { return -1 } },
 		[]string{"no acked loss", "logs agree below the HW", "stale incarnation never in the ISR"}},
 	{"election outside ISR", func(r *Rules) {

@@ -56,9 +56,7 @@ type Options struct {
 // Stats say what happened in a run, so that a test can see that something did.
 type Stats struct {
 	Events, Acked, Refused, Elections, Expands, Shrinks, Cuts, PowerCuts, Kills, Freezes, NetCuts, Duplicates, Stale, Disks int
-	// Stuck counts appends that the log refused because of an empty newer epoch at its end; a run with some may end unhealed.
-	Stuck  int
-	Healed bool
+	Healed                                                                                                                  bool
 }
 
 // Breach is a broken promise.

@@ -25,15 +25,11 @@ func seeds(t *testing.T, few int) int {
 // TestSeeds plays three brokers; no promise may break, and everything that can go wrong has to.
 func TestSeeds(t *testing.T) {
 	var sum Stats
-	unhealed := 0 // only with Stats.Stuck, see there
 	n := seeds(t, 100)
 	for seed := range uint64(n) {
 		s, err := Run(seed, Options{Rules: Right()})
 		if err != nil {
 			t.Fatal(err)
-		}
-		if !s.Healed {
-			unhealed++
 		}
 		sum.Events += s.Events
 		sum.Acked += s.Acked
@@ -49,9 +45,8 @@ func TestSeeds(t *testing.T) {
 		sum.Duplicates += s.Duplicates
 		sum.Stale += s.Stale
 		sum.Disks += s.Disks
-		sum.Stuck += s.Stuck
 	}
-	t.Logf("%d seeds, %d did not heal: %+v", n, unhealed, sum)
+	t.Logf("%d seeds: %+v", n, sum)
 	for name, v := range map[string]int{"acked": sum.Acked, "refused": sum.Refused, "elections": sum.Elections, "expands": sum.Expands,
 		"shrinks": sum.Shrinks, "cuts": sum.Cuts, "power cuts": sum.PowerCuts, "kills": sum.Kills, "freezes": sum.Freezes, "net cuts": sum.NetCuts, "disks": sum.Disks} {
 		if v == 0 {
@@ -88,7 +83,7 @@ func TestFiveBrokers(t *testing.T) {
 func TestPlans(t *testing.T) {
 	for _, elr := range []bool{false, true} {
 		var sum Stats
-		n, unhealed := seeds(t, 50), 0
+		n := seeds(t, 50)
 		for seed := range uint64(n) {
 			s, err := Run(seed, Options{Rules: Right(), Plans: true, ELR: elr})
 			if err != nil {
@@ -97,11 +92,8 @@ func TestPlans(t *testing.T) {
 			sum.Acked += s.Acked
 			sum.Elections += s.Elections
 			sum.Expands += s.Expands
-			if !s.Healed {
-				unhealed++
-			}
 		}
-		t.Logf("elr %v: %d seeds, %d did not heal, acknowledged %d, elections %d, expands %d", elr, n, unhealed, sum.Acked, sum.Elections, sum.Expands)
+		t.Logf("elr %v: %d seeds, acknowledged %d, elections %d, expands %d", elr, n, sum.Acked, sum.Elections, sum.Expands)
 		if sum.Acked == 0 || sum.Elections == 0 || sum.Expands == 0 {
 			t.Errorf("elr %v: too little happened: %+v", elr, sum)
 		}
