@@ -114,8 +114,12 @@ func (e *Etcd) proveTerm(t *Term) {
 		case <-changed: // looks again
 		case <-tick.C:
 			ctx, cancel := context.WithTimeout(e.ctx, proveLimit)
+			at := time.Now()
 			err := e.heard(ctx)
 			cancel()
+			if err == nil {
+				t.Prove(at)
+			}
 			if err != nil {
 				if !t.Ended() && e.ctx.Err() == nil {
 					e.log.log.Warn("this broker no longer acts as controller: it cannot hear from a majority of the coordination store in time", "term", t.Epoch, "limit", proveLimit)

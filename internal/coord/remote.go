@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -74,14 +73,10 @@ type link struct {
 	cli  *clientv3.Client
 }
 
-var (
-	_ Store  = (*Remote)(nil)
-	_ Quorum = (*Remote)(nil)
-)
-
-// OpenRemote connects to a store elsewhere. It fails when no endpoint answers for a majority within
-// RemoteOptions.Open, or when an external etcd takes less than an append needs.
-func OpenRemote(o RemoteOptions) (*Remote, error) {
+// OpenRemote connects to a store elsewhere: a *Joiner, or a *Remote with RemoteOptions.Elect. It fails when
+// no endpoint answers for a majority within RemoteOptions.Open, or when an external etcd takes less than an
+// append needs.
+func OpenRemote(o RemoteOptions) (Store, error) {
 	if len(o.Endpoints) == 0 {
 		return nil, errors.New("open coordination store: no endpoints")
 	}
@@ -98,7 +93,10 @@ func OpenRemote(o RemoteOptions) (*Remote, error) {
 	}
 	r.wg.Add(1)
 	go r.watchdog()
-	return r, nil
+	if o.Elect {
+		return r, nil
+	}
+	return &Joiner{r}, nil
 }
 
 func (r *Remote) begin() error {
@@ -470,81 +468,4 @@ func (r *Remote) closeLinks() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// Members implements Quorum. Not for an external etcd, whose members are no brokers.
-func (r *Remote) Members(ctx context.Context) ([]Member, error) {
-	var out []Member
-	err := r.read(ctx, func(ctx context.Context, c *clientv3.Client) error {
-		resp, err := c.MemberList(ctx)
-		if err != nil {
-			return err
-		}
-		out = make([]Member, len(resp.Members))
-		for i, m := range resp.Members {
-			out[i] = Member{ID: m.ID, Node: memberNode(m.Name), Peer: urlAddr(m.PeerURLs), Learner: m.IsLearner}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("members of the coordination store: %w", err)
-	}
-	askAll(ctx, out, func(ctx context.Context, m *Member) (*pb.StatusResponse, error) {
-		r.mu.Lock()
-		l := r.mu.links[m.Peer]
-		r.mu.Unlock()
-		if l == nil {
-			return nil, errors.New("not connected")
-		}
-		s, err := l.cli.Status(ctx, r.scheme()+m.Peer)
-		return (*pb.StatusResponse)(s), err
-	})
-	return out, nil
-}
-
-// Remove implements Quorum.
-func (r *Remote) Remove(ctx context.Context, node int32) error {
-	ms, err := r.Members(ctx)
-	if err != nil {
-		return err
-	}
-	for _, m := range ms {
-		if m.Node == node {
-			err := whenSteady(ctx, func() error {
-				l, _ := r.current()
-				_, err := l.cli.MemberRemove(ctx, m.ID)
-				return quorumError(err)
-			})
-			if err != nil {
-				return fmt.Errorf("remove broker %d from the quorum: %w", node, err)
-			}
-			return nil
-		}
-	}
-	return fmt.Errorf("remove broker %d from the quorum: %w", node, ErrNoMember)
-}
-
-// Add implements Quorum. The broker's id is not known to the others before it has started.
-func (r *Remote) Add(ctx context.Context, node int32, peer string) error {
-	ms, err := r.Members(ctx)
-	if err != nil {
-		return err
-	}
-	for _, m := range ms {
-		switch {
-		case m.Peer == peer && (m.Node == node || m.Node == -1):
-			return nil
-		case m.Peer == peer || m.Node == node:
-			return fmt.Errorf("add broker %d at %s to the quorum: %w: broker %d at %s", node, peer, ErrMember, m.Node, m.Peer)
-		}
-	}
-	err = whenSteady(ctx, func() error {
-		l, _ := r.current()
-		_, err := l.cli.MemberAddAsLearner(ctx, []string{r.scheme() + peer})
-		return quorumError(err)
-	})
-	if err != nil {
-		return fmt.Errorf("add broker %d to the quorum: %w", node, err)
-	}
-	return nil
 }

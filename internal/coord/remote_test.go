@@ -21,12 +21,18 @@ func remote(t testing.TB, change func(*coord.RemoteOptions), endpoints ...string
 	if change != nil {
 		change(&o)
 	}
-	r, err := coord.OpenRemote(o)
+	s, err := coord.OpenRemote(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = r.Close() })
-	return r
+	t.Cleanup(func() { _ = s.Close() })
+	if j, ok := s.(*coord.Joiner); ok {
+		return j.Remote
+	}
+	if _, ok := s.(coord.Quorum); ok {
+		t.Error("the members of an external etcd pass for brokers")
+	}
+	return s.(*coord.Remote)
 }
 
 // quick is for a member that is alone and has nobody to be patient with.
@@ -120,7 +126,7 @@ func TestAJoinerChangesItsMember(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("tail: %v", got)
 	}
-	ms, err := r.Members(ctx)
+	ms, err := (&coord.Joiner{Remote: r}).Members(ctx)
 	if err != nil || len(ms) != 3 {
 		t.Fatalf("members: %+v, %v", ms, err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/milena-mq/milena/internal/meta"
 )
@@ -62,6 +64,20 @@ type Term struct {
 	Token Revision // revision of the write that began it: every Append compares it
 	done  chan struct{}
 	once  sync.Once
+
+	proven atomic.Pointer[time.Time]
+}
+
+// Prove is for implementations of Store: at was before a question that a majority has answered, so no newer
+// term existed at it.
+func (t *Term) Prove(at time.Time) { t.proven.Store(&at) }
+
+// Proven is the latest moment at which no newer term existed for certain; zero where the engine does not say.
+func (t *Term) Proven() time.Time {
+	if at := t.proven.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // NewTerm is for implementations of Store.
