@@ -42,9 +42,14 @@ type Env struct {
 	Leads func() bool
 	// Epoch is this broker's own broker epoch, -1 before it is registered.
 	Epoch func() int64
+	// Current says that no other broker can have been elected in this one's place; nil: there is none. See member.Current.
+	Current func() bool
 	// Quorum is the members of the coordination store, where it lives in the brokers; nil: elsewhere.
 	Quorum coord.Quorum
 }
+
+// current is asked after a read and before its answer.
+func (e *Env) current() bool { return e.Current == nil || e.Current() }
 
 // leads says that this broker serves the controller's requests itself.
 func (e *Env) leads() bool { return e.Leads == nil || e.Leads() }

@@ -148,7 +148,21 @@ func (w *fetchWork) read(again bool) (have int64, now bool) {
 		have += n
 		left = max(left-n, 0)
 	}
+	if w.replica < 0 && !w.c.current() {
+		w.disown()
+		return 0, true
+	}
 	return have, now
+}
+
+// disown takes back what was read: another broker may lead by now, and be further than what lies here.
+func (w *fetchWork) disown() {
+	for i := range w.reads {
+		if rd := &w.reads[i]; rd.code == 0 {
+			rd.release()
+			rd.code, rd.preferred = kerr.NotLeaderForPartition.Code, -1
+		}
+	}
 }
 
 func (w *fetchWork) readOne(sp *session.Partition, rd *fetchRead, left int64, first, again bool) (int64, error) {

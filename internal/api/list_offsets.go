@@ -43,6 +43,9 @@ func serveListOffsets(c *Call) server.Reply {
 			default:
 				o, err = c.offsetFor(req, mt.Name, p)
 			}
+			if err == nil && !c.Conn.Peer() && !c.current() {
+				err = kerr.NotLeaderForPartition
+			}
 			if err == nil {
 				rp.Offset, rp.Timestamp, rp.LeaderEpoch = o.Offset, o.Timestamp, o.Epoch
 			}

@@ -120,7 +120,7 @@ func (b *Broker) quorum() coord.Quorum {
 // newMember is this broker's membership in the cluster.
 func (b *Broker) newMember() *member.Member {
 	o := member.Options{
-		NodeID: b.nodeID, Leads: b.ctl.Leads, Image: b.ctl.Image, Registration: b.registration,
+		NodeID: b.nodeID, Leads: b.ctl.Leads, Proven: b.ctl.Proven, Image: b.ctl.Image, Registration: b.registration,
 		Local:  func(ctx context.Context, req kmsg.Request) kmsg.Response { return b.ctl.Handle(ctx, 0, req) },
 		Static: b.o.Static, Log: b.log, Failed: b.fail,
 		LostDirs: b.set.LostDirs,

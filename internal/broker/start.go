@@ -268,7 +268,7 @@ func (b *Broker) listen(ctx context.Context, catalog *metric.Catalog) error {
 			NewID: func() int32 { return int32(randomIn(1<<31-1)) + 1 },
 		}),
 		Static: b.o.Static, Log: b.log, Metrics: catalog, Clock: time.Now,
-		Forward: b.member.Do, Leads: b.ctl.Leads, Epoch: b.member.Epoch, Quorum: b.quorum(),
+		Forward: b.member.Do, Leads: b.ctl.Leads, Epoch: b.member.Epoch, Current: b.member.Current, Quorum: b.quorum(),
 	}
 	b.srv = server.New(server.Options{
 		Handler: api.New(env), Listeners: opts, Log: b.log, Metrics: catalog,

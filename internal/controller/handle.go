@@ -21,6 +21,15 @@ func (c *Controller) Leads() bool {
 	return t != nil && !t.Ended()
 }
 
+// Proven is the latest moment at which this broker was the controller for certain: zero where it is not, or where
+// the store does not say.
+func (c *Controller) Proven() time.Time {
+	if t := c.serving.Load(); t != nil && !t.Ended() {
+		return t.Proven()
+	}
+	return time.Time{}
+}
+
 // Handle answers what brokers ask of the controller (AlterPartition 56, BrokerRegistration 62, BrokerHeartbeat 63,
 // AllocateProducerIds 67, AssignReplicasToDirs 73): NOT_CONTROLLER where this broker does not lead, but a heartbeat is
 // always noted first. conn is the connection it came on, 0 for this broker's own requests. Any other request is nil.

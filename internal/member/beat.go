@@ -35,7 +35,14 @@ func (m *Member) run() {
 		m.connect()
 		b := m.beat()
 		if resp, ok := m.o.Local(m.ctx, b).(*kmsg.BrokerHeartbeatResponse); ok {
-			m.heard("", b, resp)
+			// The own controller's word is worth what it can prove: after a pause it may long be another's turn.
+			at := time.Now()
+			if m.o.Proven != nil {
+				if proven := m.o.Proven(); !proven.IsZero() {
+					at = proven
+				}
+			}
+			m.heard("", b, resp, at)
 		}
 		select {
 		case <-t.C:
@@ -197,7 +204,7 @@ func (m *Member) dial(addr string) (*peer.Conn, error) {
 func (m *Member) send(c *peer.Conn, addr string, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(m.ctx, limit)
 	defer cancel()
-	b := m.beat()
+	b, at := m.beat(), time.Now()
 	resp, err := c.Do(ctx, b)
 	if err != nil {
 		return err
@@ -206,7 +213,7 @@ func (m *Member) send(c *peer.Conn, addr string, limit time.Duration) error {
 	if !ok {
 		return fmt.Errorf("heartbeat to %s answered by a %T", addr, resp)
 	}
-	m.heard(addr, b, x)
+	m.heard(addr, b, x, at)
 	return nil
 }
 
@@ -226,8 +233,8 @@ func (m *Member) rest(l *link, c *peer.Conn, d time.Duration) {
 	}
 }
 
-// heard takes the answer to a heartbeat in. Only the controller's word counts.
-func (m *Member) heard(addr string, b *kmsg.BrokerHeartbeatRequest, x *kmsg.BrokerHeartbeatResponse) {
+// heard takes the answer to a heartbeat in that left at the given moment. Only the controller's word counts.
+func (m *Member) heard(addr string, b *kmsg.BrokerHeartbeatRequest, x *kmsg.BrokerHeartbeatResponse, at time.Time) {
 	code := kerr.ErrorForCode(x.ErrorCode)
 	switch {
 	case errors.Is(code, kerr.StaleBrokerEpoch), errors.Is(code, kerr.BrokerIDNotRegistered):
@@ -247,6 +254,7 @@ func (m *Member) heard(addr string, b *kmsg.BrokerHeartbeatRequest, x *kmsg.Brok
 		return
 	}
 	m.mu.accepted, m.mu.fenced = addr, x.IsFenced
+	m.assured.Store(&at)
 	m.mu.released = m.mu.released || x.ShouldShutdown && b.WantShutdown
 	close(m.mu.changed)
 	m.mu.changed = make(chan struct{})

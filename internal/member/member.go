@@ -26,8 +26,10 @@ type Options struct {
 	// Local answers a request as this broker's own controller does (controller.Handle with connection 0); nil for a
 	// request that is not between brokers.
 	Local func(ctx context.Context, req kmsg.Request) kmsg.Response
-	Leads func() bool        // this broker is the controller
-	Image func() *meta.Image // the newest
+	Leads func() bool // this broker is the controller
+	// Proven is when this broker was the controller for certain; a zero time, or nil: the store does not say.
+	Proven func() time.Time
+	Image  func() *meta.Image // the newest
 	// Pool carries what is forwarded for clients, Dialer makes the connections of this broker's own requests: the other
 	// side answers in order, and a slow admin request must not hold an ISR change up. nil: a lone broker.
 	Pool   *peer.Pool
@@ -54,7 +56,8 @@ type Member struct {
 	interval time.Duration
 	session  time.Duration
 
-	epoch   atomic.Int64 // of the newest registration, -1 before the first
+	epoch   atomic.Int64              // of the newest registration, -1 before the first
+	assured atomic.Pointer[time.Time] // when the last heartbeat left that a controller accepted
 	leaving atomic.Bool
 	home    atomic.Pointer[string] // this broker's own peer address
 	began   atomic.Bool            // the goroutines run
@@ -97,6 +100,26 @@ func New(o Options) *Member {
 
 // Epoch is the broker epoch of the newest registration, -1 before the first.
 func (m *Member) Epoch() int64 { return m.epoch.Load() }
+
+// Current says that no other broker can have been elected in this one's place, as far as clocks tell: a controller
+// accepted a heartbeat that left less than a session timeout ago, and counts from when it came. Whoever was stopped,
+// or cut off, for longer answers reads as before while a new leader has moved on; a consumer, or whoever asks where
+// a partition ends, would see it fall back (I9). It is looked at when an answer is made, because the requests that
+// wait in a socket are answered before any timer runs. Durability never depends on it.
+func (m *Member) Current() bool {
+	if m.o.Dialer == nil {
+		return true
+	}
+	if m.o.Leads() {
+		if m.o.Proven == nil {
+			return true
+		}
+		at := m.o.Proven()
+		return at.IsZero() || time.Since(at) < m.session
+	}
+	at := m.assured.Load()
+	return at != nil && time.Since(*at) < m.session
+}
 
 // Register registers this broker, fenced, and begins to beat. It tries until ctx ends or until
 // initial.broker.registration.timeout.ms has passed; the error is one line that says what is wrong. A broker that was
