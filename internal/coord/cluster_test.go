@@ -756,3 +756,44 @@ func TestHealthyClusterLogsNoWarning(t *testing.T) {
 		}
 	}
 }
+
+// The store of three fills with history and makes room everywhere; it fills with what is alive and says so,
+// and then a controller can still take over, and what is deleted makes room again.
+func TestAFullStoreOfThree(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	nodes := cluster(t, 3, func(o *coord.EtcdOptions) { o.QuotaBytes = 24 << 20 })
+	n, term := lead(t, ctx, nodes...)
+	big := make([]byte, 1<<18)
+	for i := range 120 {
+		if _, err := n.Append(ctx, term, []meta.Change{{Key: "k", Value: big}}); err != nil {
+			t.Fatalf("append %d: %v", i, err)
+		}
+	}
+	var err error
+	alive := 0
+	for ; alive < 200; alive++ {
+		if _, err = n.Append(ctx, term, []meta.Change{{Key: fmt.Sprintf("k%d", alive), Value: big}}); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, coord.ErrFull) || errors.Is(err, coord.ErrUnknown) {
+		t.Fatalf("a full store answers %v after %d", err, alive)
+	}
+	if term.Ended() {
+		t.Error("a full store ended the term")
+	}
+	n.down(t, n.Crash)
+	m, next := lead(t, ctx, but(nodes, n)...)
+	if _, err := m.Append(ctx, next, []meta.Change{meta.Delete("k0"), meta.Delete("k1")}); err != nil {
+		t.Errorf("delete in a full store: %v", err)
+	}
+	for i := 2; i < alive; i++ {
+		if _, err := m.Append(ctx, next, []meta.Change{meta.Delete(fmt.Sprintf("k%d", i))}); err != nil {
+			t.Fatalf("delete %d: %v", i, err)
+		}
+	}
+	if _, err := m.Append(ctx, next, []meta.Change{{Key: "k", Value: big}}); err != nil {
+		t.Errorf("append after a clean-up: %v", err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +36,7 @@ const (
 	walSegment   = 16 << 20    // etcd's 64 MiB, twice, is 128 MB on disk for an empty broker
 	compactKeep  = 10_000      // revisions kept for tails that fall behind
 	reclaimAgain = time.Minute // between two attempts to make room
+	spareBytes   = 8 << 20     // of the quota, for take-overs; at least a tenth of it, at most a third
 
 	// A member that is alone has nobody to be polite to: it may campaign after one tick. With etcd's
 	// own 100/1000 ms the broker would spend most of its start waiting for its own vote.
@@ -338,7 +340,33 @@ func (e *Etcd) Append(ctx context.Context, t *Term, cs []meta.Change) (Revision,
 	if e.ctx.Err() != nil {
 		return 0, e.closed()
 	}
+	if err := CheckSize(cs); err != nil {
+		return 0, err
+	}
+	if err := e.checkRoom(ctx, cs); err != nil {
+		return 0, err
+	}
 	return prefix.append(ctx, t, cs, e.commit)
+}
+
+// checkRoom refuses what would take the last room. etcd itself refuses everything at its limit, a take-over
+// too: a cluster whose controller dies then would have none.
+func (e *Etcd) checkRoom(ctx context.Context, cs []meta.Change) error {
+	size := e.srv.Backend().Size()
+	if size > e.quota/2 && !e.log.repeat("quota", time.Now()) {
+		e.log.log.Warn("coordination store is more than half full", "bytes", size, "limit", e.quota)
+	}
+	limit := e.quota - max(e.quota/10, min(spareBytes, e.quota/3))
+	if size <= limit || !slices.ContainsFunc(cs, func(c meta.Change) bool { return c.Value != nil }) {
+		return nil
+	}
+	if _, err := e.reclaim(ctx, true); err != nil {
+		return fmt.Errorf("append %d changes: %w; reclaim space: %w", len(cs), ErrFull, err)
+	}
+	if e.srv.Backend().Size() > limit {
+		return fmt.Errorf("append %d changes: %w", len(cs), ErrFull)
+	}
+	return nil
 }
 
 // commit writes under a condition. A store that is full of history is cleaned up and asked again, which
@@ -367,7 +395,7 @@ func (e *Etcd) commit(ctx context.Context, when clientv3.Cmp, then ...clientv3.O
 func (e *Etcd) reclaim(ctx context.Context, again bool) (room bool, err error) {
 	full := func() bool { return e.srv.Backend().Size() > e.quota/4*3 }
 	// Any member may be the one that is full: its file can be larger than ours for the same content.
-	if full() || again && e.others != nil {
+	if full() || again {
 		e.mu.Lock()
 		now := time.Now()
 		soon := now.Sub(e.mu.reclaimed) < reclaimAgain

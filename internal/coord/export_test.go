@@ -39,8 +39,10 @@ var (
 type (
 	BootAnswer = bootAnswer
 	BootMember = bootMember
-	Plan       = plan
 )
+
+func (p *plan) Found() bool                { return p.found }
+func (p *plan) Members() map[string]string { return p.members }
 
 // CutFrom stops what this member sends to another one, and what it takes from it over connections of its own.
 func (e *Etcd) CutFrom(o *Etcd) { e.srv.CutPeer(o.srv.MemberID()) }
