@@ -75,6 +75,9 @@ func (s *Set) Apply(im *meta.Image, d *meta.Delta) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	s.apply.image = im
+	if d == nil || len(d.Topics) > 0 {
+		s.placed.Store(true)
+	}
 	if d == nil || len(d.Configs) > 0 {
 		l := s.layers(im, "")
 		s.broker.Store(&l)
@@ -92,6 +95,7 @@ func (s *Set) Apply(im *meta.Image, d *meta.Delta) {
 			s.upsert(im, t, nil)
 		}
 		s.apply.started = true
+		s.resumeMoves()
 		return
 	}
 	// Deletions first: a topic deleted and created again under its name comes as two entries.
@@ -432,6 +436,7 @@ func (s *Set) drop(t *topic, p *Partition) {
 // delete ends everybody who waits, then renames the log out of the way; Housekeep unlinks it later. The
 // caller makes the rename durable with syncRemoved.
 func (s *Set) delete(p *Partition) {
+	s.cancelMove(p)
 	p.fail(kerr.NotLeaderForPartition)
 	p.app.Lock() // an append in progress ends first
 	defer p.app.Unlock()

@@ -26,18 +26,23 @@ func (s *Set) newCleaner(d *dir) *storage.Cleaner {
 // pace is the cleaner's brake: it keeps the cleaning of one directory below log.cleaner.io.max.bytes.per.second, and ends it when
 // the Set closes.
 func (s *Set) pace() func(n int64) error {
+	return brake(s.stop, func() float64 { return config.LogCleanerIoMaxBytesPerSecond.Of(*s.broker.Load()) })
+}
+
+// brake makes a function that is told of bytes and sleeps so that there are no more than limit a second. errStopping when stop is closed.
+func brake(stop <-chan struct{}, limit func() float64) func(n int64) error {
 	var bytes int64
 	const look = 1 << 20 // sleeping for less costs more than it brakes, and the limit is read only so often
 	return func(n int64) error {
 		select {
-		case <-s.stop:
+		case <-stop:
 			return errStopping
 		default:
 		}
 		if bytes += n; bytes < look {
 			return nil
 		}
-		seconds := float64(bytes) / config.LogCleanerIoMaxBytesPerSecond.Of(*s.broker.Load())
+		seconds := float64(bytes) / limit()
 		bytes = 0
 		if !(seconds > 0.001) { // also when the limit is zero or not a number
 			return nil
@@ -45,7 +50,7 @@ func (s *Set) pace() func(n int64) error {
 		t := time.NewTimer(time.Duration(min(seconds, 60) * float64(time.Second)))
 		defer t.Stop()
 		select {
-		case <-s.stop:
+		case <-stop:
 			return errStopping
 		case <-t.C:
 			return nil

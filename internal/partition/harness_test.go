@@ -115,6 +115,8 @@ type gateVolume struct {
 
 func (v *gateVolume) Sync() error { return v.g.sync(v.name, v.Volume.Sync) }
 
+var batchSpec = batch.Spec{LeaderEpoch: -1}
+
 var errDisk = errors.New("input/output error")
 
 // world is a Set on one or more log directories with an image to change.
@@ -129,6 +131,8 @@ type world struct {
 	rev    int64
 	failed chan string
 	clock  time.Time
+
+	incarnation meta.UUID
 }
 
 func newWorld(t testing.TB, f vfs.FS, dirs int) *world {
@@ -158,7 +162,7 @@ func (w *world) startOn(paths, offline []string) {
 		dirs = append(dirs, d)
 	}
 	w.set = NewSet(Options{
-		NodeID: 1, Dirs: dirs, Offline: offline, Static: config.StaticOf(w.static),
+		NodeID: 1, Dirs: dirs, Offline: offline, Incarnation: w.incarnation, Static: config.StaticOf(w.static),
 		Clock: func() time.Time { return w.clock }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		DirFailed: func(path string, _ error, left int) { w.failed <- fmt.Sprintf("%s %d", path, left) },
 	})

@@ -17,6 +17,7 @@ func (s *Set) Start() {
 		s.wg.Go(func() { s.cleaner(d) })
 	}
 	s.wg.Go(s.housekeeper)
+	s.wg.Go(s.mover)
 	s.wg.Go(s.ticker)
 }
 

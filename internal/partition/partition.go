@@ -66,6 +66,7 @@ type Partition struct {
 		bytes    int64           // cumulative bytes that the high watermark has passed
 		written  int64           // cumulative bytes that were appended
 		starts   map[int32]int64 // log starts of the followers, as they told them
+		told     map[int32]int64 // high watermarks that followers which serve consumers were told
 	}
 }
 
@@ -435,6 +436,9 @@ func (p *Partition) watch(n *pollNode, r *ReadResult) {
 	switch {
 	case n.replica:
 		n.poll.add(p.mu.written - r.mark)
+		if r.news || p.set.followersServe.Load() && p.hw.Load() > r.HW {
+			n.poll.fire()
+		}
 	case !n.committed:
 		n.poll.add(p.mu.bytes - r.mark) // what came between the read and now
 	case min(p.hw.Load(), p.unstable.Load()) > r.LSO:

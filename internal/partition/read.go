@@ -45,6 +45,7 @@ type ReadResult struct {
 	DivergingEnd   int64
 
 	replica bool  // it was read for a follower
+	news    bool  // that follower has not been told this high watermark, and serves consumers up to it
 	mark    int64 // cumulative bytes when it was read: readable ones, for a follower appended ones
 }
 
@@ -74,8 +75,12 @@ func (p *Partition) Read(r ReadRequest) (ReadResult, error) {
 		if !r.Again {
 			out.HW = p.fetched(&r, out.Epoch, out.HW)
 		}
-		if bound = end; p.held(&r) {
+		out.news = p.told(r.Replica, out.HW)
+		bound = end
+		if n := p.allowed(&r); n == 0 {
 			bound = r.Offset
+		} else {
+			r.MaxBytes = int(min(int64(r.MaxBytes), n))
 		}
 	case r.Committed:
 		bound = out.LSO
@@ -141,6 +146,23 @@ func (p *Partition) fetched(r *ReadRequest, epoch int32, hw int64) int64 {
 		p.publishHW()
 	}
 	return hw
+}
+
+// told notes that a follower is told a high watermark; true when that is news and consumers may read there.
+func (p *Partition) told(replica int32, hw int64) bool {
+	if !p.set.followersServe.Load() {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if was, ok := p.mu.told[replica]; ok && was == hw {
+		return false
+	}
+	if p.mu.told == nil {
+		p.mu.told = make(map[int32]int64, 2)
+	}
+	p.mu.told[replica] = hw
+	return true
 }
 
 // aborted lists the transactions that a reader of the range has to drop, nil when there are none.

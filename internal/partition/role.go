@@ -20,8 +20,8 @@ type view struct {
 	// unfenced says that it also takes part. A registration comes in several steps: the first one shows the new
 	// incarnation, fenced, beside the old leader epochs.
 	unfenced bool
-	brokers []isr.Broker
-	lag     time.Duration
+	brokers  []isr.Broker
+	lag      time.Duration
 }
 
 // look reads the view out of an image.
@@ -91,7 +91,7 @@ func (p *Partition) assign(self int32, v *view, rec *meta.Partition) (changed bo
 	}
 	// The old role ends first: an append of the old epoch must not slip in behind the new epoch's start.
 	p.mu.leader, p.mu.follower, p.mu.epoch = nil, nil, rec.LeaderEpoch
-	p.mu.starts = nil
+	p.mu.starts, p.mu.told = nil, nil
 	due := p.endLocked()
 	p.mu.Unlock()
 	endAll(due, kerr.NotLeaderForPartition)

@@ -58,6 +58,9 @@ type Set struct {
 	lost    atomic.Bool                   // a directory failed and the coordinators on it have not been told
 	missing atomic.Int64                  // replicas that could not be created
 
+	moves  *moves
+	placed atomic.Bool // the image, or a move, may have left a replica whose directory the controller does not know
+
 	props          proposals
 	lag            atomic.Int64 // replica.lag.time.max.ms, in nanoseconds
 	followersServe atomic.Bool  // consumers may read from followers, which then have to hear of the high watermark
@@ -105,7 +108,7 @@ type LeadershipChange struct {
 
 // NewSet makes a set without partitions. Call Load, Apply with the first image, then Start.
 func NewSet(o Options) *Set {
-	s := &Set{o: o, self: strconv.Itoa(int(o.NodeID)), stop: make(chan struct{}), props: newProposals()}
+	s := &Set{o: o, self: strconv.Itoa(int(o.NodeID)), stop: make(chan struct{}), props: newProposals(), moves: newMoves()}
 	s.mu.byID = map[meta.UUID]*topic{}
 	s.mu.byName = map[string]*topic{}
 	s.apply.loaded = map[replica]*loadedLog{}
@@ -190,6 +193,13 @@ type DirInfo struct {
 	Err          error // offline
 	Total, Avail int64 // bytes, -1 when unknown
 	Partitions   []*Partition
+	Futures      []FutureInfo
+}
+
+// FutureInfo is the copy of a replica that moves to another log directory.
+type FutureInfo struct {
+	Partition *Partition // the replica that is copied
+	Size, Lag int64      // bytes it has, and offsets that it lacks
 }
 
 // Dirs describes the log directories, with all partitions they hold.
@@ -210,6 +220,11 @@ func (s *Set) Dirs() []DirInfo {
 		i := &out[at[p.dir]]
 		if i.Err == nil {
 			i.Partitions = append(i.Partitions, p)
+		}
+	}
+	for _, x := range s.moves.list() {
+		if i := &out[at[x.to]]; i.Err == nil {
+			i.Futures = append(i.Futures, FutureInfo{x.p, x.future.Size(), max(x.p.LogEnd()-x.future.End(), 0)})
 		}
 	}
 	for _, path := range s.o.Offline {

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,16 +24,16 @@ type Throttle struct {
 // SetRate changes the rate, in bytes per second.
 func (t *Throttle) SetRate(n int64) { t.rate.Store(n) }
 
-// Exceeded says that nothing more may pass now.
-func (t *Throttle) Exceeded(nowMs int64) bool {
+// Left is how many bytes may pass now, 0 for none.
+func (t *Throttle) Left(nowMs int64) int64 {
 	rate := t.rate.Load()
 	if rate >= unlimited {
-		return false
+		return math.MaxInt64
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.refillLocked(rate, nowMs)
-	return t.mu.left <= 0
+	return max(t.mu.left, 0)
 }
 
 // unlimited is more than any network carries; above it the arithmetic would overflow.
@@ -82,14 +83,12 @@ func (p *Partition) setThrottled(c *Config) {
 // FollowerThrottled says that this replica is held to follower.replication.throttled.rate while it is not in sync.
 func (p *Partition) FollowerThrottled() bool { return p.throttledFollower.Load() }
 
-// held says that a follower outside the in-sync set gets nothing now.
-func (p *Partition) held(r *ReadRequest) bool {
-	if !p.throttledLeader.Load() || !p.set.sending.Exceeded(p.set.now()) {
-		return false
+// allowed is how many bytes a follower may be sent now: all, unless it is throttled and outside the in-sync set.
+func (p *Partition) allowed(r *ReadRequest) int64 {
+	if !p.throttledLeader.Load() || p.InSync(r.Replica) {
+		return math.MaxInt64
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.mu.leader != nil && !assigned(p.mu.leader.Assignment().ISR, r.Replica)
+	return p.set.sending.Left(p.set.now())
 }
 
 // sent counts what a throttled leader sends to followers, in sync or not (KIP-73).

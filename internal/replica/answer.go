@@ -144,8 +144,9 @@ func (f *fetcher) throttle(p *part, bytes int, hw int64) {
 	now := f.m.o.Clock()
 	taking := &f.m.o.Set.Taking
 	taking.Passed(int64(bytes), now.UnixMilli())
-	if p.state == due && p.next.Step == partition.Ask && p.next.Offset < hw && taking.Exceeded(now.UnixMilli()) {
+	if p.state == due && p.next.Step == partition.Ask && p.next.Offset < hw && taking.Left(now.UnixMilli()) == 0 {
 		f.pause(p, throttlePause)
+		p.held = true
 	}
 }
 

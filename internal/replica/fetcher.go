@@ -50,6 +50,7 @@ type part struct {
 	failed  int   // errors in a row
 	until   time.Time
 	wide    bool // the last answer was full: ask for more at once
+	held    bool // paused by a throttle, not by an error
 
 	start, end int64 // what the leader answered so far while bound; -1: nothing
 }
@@ -259,6 +260,7 @@ func (f *fetcher) backoff(failed int) time.Duration {
 // pause takes a partition out of the session for a while: with an error that stays, it would end every long poll.
 func (f *fetcher) pause(p *part, d time.Duration) {
 	f.unlist(p)
+	p.held = false
 	p.state, p.until = paused, f.m.o.Clock().Add(d)
 	f.paused = append(f.paused, p)
 }
@@ -269,6 +271,9 @@ func (f *fetcher) unpause(now time.Time) {
 	for _, p := range f.paused {
 		switch {
 		case p.state != paused || f.parts[p.key] != p:
+		case p.held && !p.until.After(now) && f.m.o.Set.Taking.Left(now.UnixMilli()) == 0:
+			p.until = now.Add(throttlePause)
+			kept = append(kept, p)
 		case p.until.After(now):
 			kept = append(kept, p)
 		default:
@@ -451,6 +456,9 @@ func (f *fetcher) ask(p *part, l limits) {
 	n := l.partBytes
 	if p.wide {
 		n = max(n, min(l.maxBytes/int32(max(f.wide, 1)), wideBytes))
+	}
+	if p.f.Partition().FollowerThrottled() {
+		n = int32(min(int64(n), max(f.m.o.Set.Taking.Left(f.m.o.Clock().UnixMilli()), 1)))
 	}
 	f.build.ask(p, n)
 	p.state, p.askedIn = asked, f.n
