@@ -49,6 +49,7 @@ const layers = `
 5    internal/controller
 6    internal/api
 6    internal/admin
+6    internal/admin/admintest
 6    internal/member
 6    internal/replica
 8    internal/cli

@@ -169,7 +169,8 @@ func (c *Client) Plan(ctx context.Context, o PlanOptions) (Plan, error) {
 		return v.bytes(tp.Topic, tp.Partition, im.Partition(tp.Topic, tp.Partition).Replicas)
 	}}) {
 		to[r.TopicPartition] = r.To
-		if o.Only && !touches(r.From, leaving) {
+		frees := slices.ContainsFunc(r.From, func(id int32) bool { return slices.Contains(leaving, id) && !slices.Contains(r.To, id) })
+		if o.Only && !frees {
 			continue
 		}
 		plan.add(Move{Topic: r.Topic, Partition: r.Partition, From: r.From, To: r.To, Bytes: r.Bytes, Reason: r.Reason})

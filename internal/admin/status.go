@@ -38,7 +38,7 @@ type Status struct {
 	Offline         int `json:"partitions_offline"`          // without leader
 	UnderReplicated int `json:"partitions_under_replicated"` // with a replica that is not in sync
 	UnderMinISR     int `json:"partitions_under_min_isr"`    // that refuse acks=all
-	AtMinISR        int `json:"partitions_at_min_isr"`       // that would after one more loss
+	AtMinISR        int `json:"partitions_at_min_isr"`       // under-replicated, and would after one more loss
 	NotPreferred    int `json:"partitions_not_led_by_first_replica"`
 	Moving          int `json:"partitions_moving"` // with a reassignment under way
 
@@ -166,7 +166,7 @@ func (s *Status) count(ps []PartitionState, moving []Reassignment) {
 		tally(&s.Offline, p.Leaderless())
 		tally(&s.UnderReplicated, p.UnderReplicated())
 		tally(&s.UnderMinISR, p.UnderMinISR())
-		tally(&s.AtMinISR, p.AtMinISR())
+		tally(&s.AtMinISR, p.AtMinISR() && p.UnderReplicated())
 		tally(&s.NotPreferred, !p.Leaderless() && !p.Preferred())
 		if p.Leaderless() || p.UnderMinISR() || p.UnderReplicated() {
 			s.Bad = append(s.Bad, *p)
