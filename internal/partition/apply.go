@@ -75,9 +75,6 @@ func (s *Set) Apply(im *meta.Image, d *meta.Delta) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	s.apply.image = im
-	if d == nil || len(d.Topics) > 0 {
-		s.placed.Store(true)
-	}
 	if d == nil || len(d.Configs) > 0 {
 		l := s.layers(im, "")
 		s.broker.Store(&l)
@@ -219,6 +216,9 @@ func (s *Set) upsert(im *meta.Image, mt *meta.Topic, nums []int32) {
 	})
 	s.publish(t, mt, jobs)
 	for _, j := range jobs {
+		if j.p != nil {
+			s.place(j.p, j.rec)
+		}
 		if j.changed {
 			s.tell(j.p)
 		}
@@ -441,6 +441,7 @@ func (s *Set) delete(p *Partition) {
 	p.app.Lock() // an append in progress ends first
 	defer p.app.Unlock()
 	p.dir.count.Add(-1)
+	s.unplace(p)
 	if p.dir.failed.Load() {
 		return
 	}

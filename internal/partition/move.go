@@ -10,7 +10,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/milena-mq/milena/internal/config"
-	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/storage"
 )
 
@@ -211,8 +210,7 @@ func (s *Set) moveOn(x *move) (n int64, again bool) {
 	}
 	switch {
 	case err == nil && caught:
-		s.arrive(x)
-		return n, true
+		return n, s.arrive(x)
 	case err == nil:
 		return n, true
 	case errors.Is(err, storage.ErrReserve):
@@ -239,58 +237,59 @@ func (s *Set) giveUp(x *move, err error) {
 	s.cancelMove(x.p)
 }
 
-// arrive lets the copy take the place of the replica, if it gets hold of the end.
-func (s *Set) arrive(x *move) {
+// arrive lets the copy take the place of the replica, if it gets hold of the end. again: look at once whether there is more to do.
+func (s *Set) arrive(x *move) (again bool) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	old := x.p
 	if s.moves.get(old) != x {
-		return
+		return true
 	}
-	moved, err := s.swap(x)
+	moved, again, err := s.swap(x)
 	if err == nil && !moved {
-		return // more came than could be copied in the time, or the disk failed: the next round sees
+		return again
 	}
 	p := s.replace(x, moved)
 	s.tell(old)
 	s.tell(p)
 	if moved {
 		s.moves.take(old)
-		s.placed.Store(true)
 		s.o.Log.Info("replica moved to another log directory", "partition", p.tp.String(), "from", old.dir.d.Path(), "to", x.to.d.Path(), "end", p.LogEnd())
-		return
+		return true
 	}
 	s.o.Log.Error("the move of a replica is given up", "partition", p.tp.String(), "to", x.to.d.Path(), "err", err)
 	s.dirError(x.to, "move "+p.tp.String(), err)
 	s.cancelMove(old)
+	return true
 }
 
-// swap ends the old Partition and puts the new log in the old one's place. false and no error: nothing has happened.
-func (s *Set) swap(x *move) (bool, error) {
+// swap ends the old Partition and puts the new log in the old one's place. Not moved and no error: nothing has happened; again says
+// that only the time was too short.
+func (s *Set) swap(x *move) (moved, again bool, err error) {
 	old := x.p
 	old.app.Lock()
 	defer old.app.Unlock()
 	for n := 0; ; n++ {
 		_, caught, err := x.future.CopyFrom(old.log, moveChunk, s.now())
 		if err != nil || n == moveRounds {
-			return false, nil
+			return false, err == nil, nil
 		}
 		if caught {
 			break
 		}
 	}
-	if err := x.to.d.CheckpointStarts(); err != nil || x.future.Start() != old.log.Start() {
-		return false, nil
+	if x.to.d.CheckpointStarts() != nil || x.future.Flush() != nil || old.dir.failed.Load() {
+		return false, false, nil // a full disk, or one that failed: the next round sees
 	}
-	if x.future.Flush() != nil || old.dir.failed.Load() {
-		return false, nil
+	if x.future.Start() != old.log.Start() {
+		return false, true, nil // retention raised it just now
 	}
 	// Nobody is acknowledged or served by the old log from here on.
 	old.fail(kerr.NotLeaderForPartition)
 	if err := x.to.d.Promote(x.future, old.log, s.now()); err != nil {
-		return false, err
+		return false, true, err
 	}
-	return true, nil
+	return true, true, nil
 }
 
 // replace makes a Partition on the log that counts now and publishes it. It runs under apply.
@@ -304,7 +303,9 @@ func (s *Set) replace(x *move, moved bool) *Partition {
 	l.SetConfig(t.cfg.Load().Log)
 	p := newPartition(s, d, t, l)
 	if mt := s.apply.image.TopicByID(t.id); mt != nil && int(p.tp.Partition) < len(mt.Partitions) {
-		_, _ = p.assign(s.o.NodeID, &s.apply.view, mt.Partitions[p.tp.Partition]) // an error has taken the disk offline
+		rec := mt.Partitions[p.tp.Partition]
+		_, _ = p.assign(s.o.NodeID, &s.apply.view, rec) // an error has taken the disk offline
+		s.place(p, rec)
 	}
 	s.mu.Lock()
 	t.parts = slices.Clone(t.parts)
@@ -315,45 +316,3 @@ func (s *Set) replace(x *move, moved bool) *Partition {
 	}
 	return p
 }
-
-// Placement is a replica whose log directory the image does not name, or names wrongly.
-type Placement struct {
-	Topic     meta.UUID
-	Partition int32
-	Dir       meta.UUID
-}
-
-// Misplaced lists replicas whose directory the controller has to be told (AssignReplicasToDirs, KIP-858), at most limit. A broker with
-// one directory tells nothing: when that fails, the broker ends. It costs nothing while no image and no move has changed anything.
-func (s *Set) Misplaced(limit int) []Placement {
-	if len(s.dirs)+len(s.o.Offline) < 2 || !s.placed.Swap(false) {
-		return nil
-	}
-	s.apply.Lock()
-	defer s.apply.Unlock()
-	im := s.apply.image
-	if im == nil {
-		return nil
-	}
-	var out []Placement
-	for _, p := range s.all() {
-		mt := im.TopicByID(p.id)
-		if mt == nil || int(p.tp.Partition) >= len(mt.Partitions) || p.dir.failed.Load() {
-			continue
-		}
-		rec := mt.Partitions[p.tp.Partition]
-		i := slices.Index(rec.Replicas, s.o.NodeID)
-		if i < 0 || i < len(rec.Dirs) && rec.Dirs[i] == p.dir.d.ID() {
-			continue
-		}
-		if len(out) == limit {
-			s.placed.Store(true)
-			return out
-		}
-		out = append(out, Placement{p.id, p.tp.Partition, p.dir.d.ID()})
-	}
-	return out
-}
-
-// Unplaced says that what Misplaced listed could not be told, so that it is listed again.
-func (s *Set) Unplaced() { s.placed.Store(true) }

@@ -44,6 +44,10 @@ type ReadResult struct {
 	DivergingEpoch int32
 	DivergingEnd   int64
 
+	// Unsure says that this leader is new, that its high watermark has not yet reached the start of its epoch, and that
+	// a consumer finds nothing below it: to tell the consumer where it stands would let it fall back (I9).
+	Unsure bool
+
 	replica bool  // it was read for a follower
 	news    bool  // that follower has not been told this high watermark, and serves consumers up to it
 	mark    int64 // cumulative bytes when it was read: readable ones, for a follower appended ones
@@ -94,6 +98,7 @@ func (p *Partition) Read(r ReadRequest) (ReadResult, error) {
 		out.Slice = s
 		p.sent(&r, s.Len)
 	}
+	out.Unsure = out.Unsure && out.Slice.Len == 0
 	if r.Committed && r.Replica < 0 {
 		if err := p.aborted(r, &out, bound); err != nil {
 			out.Slice.Release()
@@ -116,6 +121,7 @@ func (p *Partition) open(r *ReadRequest) (ReadResult, error) {
 	}
 	out := ReadResult{HW: p.hw.Load(), Epoch: p.mu.epoch, mark: p.mu.bytes}
 	if r.Replica < 0 {
+		out.Unsure = p.mu.leader != nil && !p.mu.leader.CaughtUp()
 		return out, nil
 	}
 	// The leader does not fetch from itself: its own id comes from a client, which would be shown what is not durable.

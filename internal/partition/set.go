@@ -58,10 +58,10 @@ type Set struct {
 	lost    atomic.Bool                   // a directory failed and the coordinators on it have not been told
 	missing atomic.Int64                  // replicas that could not be created
 
-	moves  *moves
-	placed atomic.Bool // the image, or a move, may have left a replica whose directory the controller does not know
+	moves *moves
 
 	props          proposals
+	places         placements
 	lag            atomic.Int64 // replica.lag.time.max.ms, in nanoseconds
 	followersServe atomic.Bool  // consumers may read from followers, which then have to hear of the high watermark
 	sending        Throttle     // as a leader
@@ -108,7 +108,7 @@ type LeadershipChange struct {
 
 // NewSet makes a set without partitions. Call Load, Apply with the first image, then Start.
 func NewSet(o Options) *Set {
-	s := &Set{o: o, self: strconv.Itoa(int(o.NodeID)), stop: make(chan struct{}), props: newProposals(), moves: newMoves()}
+	s := &Set{o: o, self: strconv.Itoa(int(o.NodeID)), stop: make(chan struct{}), props: newProposals(), places: newPlacements(), moves: newMoves()}
 	s.mu.byID = map[meta.UUID]*topic{}
 	s.mu.byName = map[string]*topic{}
 	s.apply.loaded = map[replica]*loadedLog{}

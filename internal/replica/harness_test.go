@@ -43,7 +43,7 @@ type cluster struct {
 	nodes  []*node
 	racks  map[int32]string
 	dirs   int
-	fs     func(id int32) vfs.FS // nil: memfs
+	disk   func(id int32, dir int) vfs.FS // nil: one memfs for all directories, which survives crashes
 	dial   func(*node) func(context.Context, string) (link, error)
 
 	mu struct {
@@ -150,6 +150,9 @@ func (c *cluster) image() *meta.Image {
 
 // alter is the controller's AlterPartition.
 func (c *cluster) alter(_ context.Context, req kmsg.Request) (kmsg.Response, error) {
+	if r, ok := req.(*kmsg.AssignReplicasToDirsRequest); ok {
+		return c.assign(r)
+	}
 	r := req.(*kmsg.AlterPartitionRequest)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -186,6 +189,23 @@ func (c *cluster) alter(_ context.Context, req kmsg.Request) (kmsg.Response, err
 	}
 	c.carryLocked(plan)
 	return resp, nil
+}
+
+// assign is the controller's AssignReplicasToDirs.
+func (c *cluster) assign(r *kmsg.AssignReplicasToDirsRequest) (kmsg.Response, error) {
+	var wishes []control.DirAssignment
+	for _, d := range r.Directories {
+		for _, t := range d.Topics {
+			for _, p := range t.Partitions {
+				wishes = append(wishes, control.DirAssignment{Dir: d.ID, Topic: t.TopicID, Partition: p.Partition})
+			}
+		}
+	}
+	c.plan(func(cl *control.Cluster) (control.Plan, error) {
+		p, _, err := cl.AssignDirs(r.BrokerID, r.BrokerEpoch, wishes)
+		return p, err
+	})
+	return kmsg.NewPtrAssignReplicasToDirsResponse(), nil
 }
 
 // hear applies an image, or keeps it while the broker is cut off from the controller.
@@ -227,12 +247,8 @@ func (n *node) start() {
 	c := n.c
 	c.t.Helper()
 	if n.fs == nil {
-		if c.fs != nil {
-			n.fs = c.fs(n.id)
-		} else {
-			n.mem = memfs.New()
-			n.fs = n.mem
-		}
+		n.mem = memfs.New()
+		n.fs = n.mem
 	}
 	log := quiet
 	if testing.Verbose() && os.Getenv("MILENA_LOG") != "" {
@@ -241,7 +257,11 @@ func (n *node) start() {
 	n.inc = meta.UUID{0: byte(n.id), 1: byte(c.rand.Uint64()), 2: byte(c.rand.Uint64()), 15: 3}
 	n.dirs = nil
 	for i := range c.dirs {
-		d, err := storage.OpenDir(n.fs, "/data"+strconv.Itoa(i), storage.DirOptions{NodeID: n.id, ClusterID: "c", NewID: func() meta.UUID { return meta.UUID{0: byte(n.id), 1: byte(i + 1), 15: 9} }})
+		fsys := n.fs
+		if c.disk != nil {
+			fsys = c.disk(n.id, i)
+		}
+		d, err := storage.OpenDir(fsys, "/data"+strconv.Itoa(i), storage.DirOptions{NodeID: n.id, ClusterID: "c", NewID: func() meta.UUID { return meta.UUID{0: byte(n.id), 1: byte(i + 1), 15: 9} }})
 		if err != nil {
 			c.t.Fatal(err)
 		}

@@ -1,8 +1,11 @@
 package replica
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -19,12 +22,26 @@ const proposeTimeout = 5 * time.Second
 // alterVersion is the version of AlterPartition that carries broker epochs (KIP-903).
 const alterVersion = 3
 
-// proposer sends what the leaders here wish for, all that has gathered in one request.
+// tellEvery is how often the controller is told again of replicas whose log directory the image does not show.
+const tellEvery = time.Second
+
+// tellAtOnce bounds the replicas in one request: the controller writes one record for each.
+const tellAtOnce = 500
+
+// proposer sends what the leaders here wish for, all that has gathered in one request, and where replicas lie.
 func (m *Manager) proposer() {
+	tell := time.NewTicker(tellEvery)
+	defer tell.Stop()
 	for {
 		select {
 		case <-m.ctx.Done():
 			return
+		case <-tell.C:
+			m.place()
+			continue
+		case <-m.o.Set.PlacementsReady():
+			m.place()
+			continue
 		case <-m.o.Set.ProposalsReady():
 		}
 		if list := m.o.Set.TakeProposals(); len(list) > 0 {
@@ -103,6 +120,55 @@ func alterRequest(id int32, epoch int64, list []partition.Proposal) *kmsg.AlterP
 			x.NewEpochISR = append(x.NewEpochISR, e)
 		}
 		req.Topics[i].Partitions = append(req.Topics[i].Partitions, x)
+	}
+	return req
+}
+
+// place tells the controller in which log directories replicas lie (AssignReplicasToDirs, KIP-858): only then can it
+// move the leadership off a directory that fails.
+func (m *Manager) place() {
+	epoch := m.o.Epoch()
+	if epoch < 0 {
+		return
+	}
+	list := m.o.Set.Placements()
+	if len(list) == 0 {
+		return
+	}
+	list = list[:min(len(list), tellAtOnce)] // the others follow with the next tick
+	ctx, cancel := context.WithTimeout(m.ctx, proposeTimeout)
+	defer cancel()
+	resp, err := m.o.Controller(ctx, placeRequest(m.o.NodeID, epoch, list))
+	if r, ok := resp.(*kmsg.AssignReplicasToDirsResponse); err == nil && ok {
+		err = kerr.ErrorForCode(r.ErrorCode)
+	}
+	if err != nil && m.ctx.Err() == nil {
+		m.log.Warn("log directories of replicas not told", "replicas", len(list), "err", err)
+	}
+}
+
+func placeRequest(id int32, epoch int64, list []partition.Placement) *kmsg.AssignReplicasToDirsRequest {
+	slices.SortFunc(list, func(a, b partition.Placement) int {
+		return cmp.Or(bytes.Compare(a.Dir[:], b.Dir[:]), bytes.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Partition, b.Partition))
+	})
+	req := kmsg.NewPtrAssignReplicasToDirsRequest()
+	req.BrokerID, req.BrokerEpoch = id, epoch
+	for _, p := range list {
+		if n := len(req.Directories); n == 0 || req.Directories[n-1].ID != p.Dir {
+			d := kmsg.NewAssignReplicasToDirsRequestDirectory()
+			d.ID = p.Dir
+			req.Directories = append(req.Directories, d)
+		}
+		d := &req.Directories[len(req.Directories)-1]
+		if n := len(d.Topics); n == 0 || d.Topics[n-1].TopicID != p.Topic {
+			t := kmsg.NewAssignReplicasToDirsRequestDirectoryTopic()
+			t.TopicID = p.Topic
+			d.Topics = append(d.Topics, t)
+		}
+		t := &d.Topics[len(d.Topics)-1]
+		x := kmsg.NewAssignReplicasToDirsRequestDirectoryTopicPartition()
+		x.Partition = p.Partition
+		t.Partitions = append(t.Partitions, x)
 	}
 	return req
 }
