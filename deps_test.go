@@ -52,6 +52,7 @@ const layers = `
 6    internal/admin/admintest
 6    internal/member
 6    internal/replica
+6    internal/marker
 8    internal/cli
 7    internal/console
 7    internal/demo
