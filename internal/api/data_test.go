@@ -31,14 +31,19 @@ import (
 type dataBroker struct {
 	t    testing.TB
 	addr string
+	peer string // address of the listener for other brokers
 	im   atomic.Pointer[meta.Image]
 	set  *partition.Set
 	rev  int64
 }
 
-func newDataBroker(t testing.TB) *dataBroker {
+func newDataBroker(t testing.TB, set ...string) *dataBroker {
 	b := &dataBroker{t: t}
-	static := config.StaticOf(map[string]string{})
+	keys := map[string]string{}
+	for i := 0; i+1 < len(set); i += 2 {
+		keys[set[i]] = set[i+1]
+	}
+	static := config.StaticOf(keys)
 	dir, err := storage.OpenDir(vfs.OS, t.TempDir(), storage.DirOptions{NodeID: 1, ClusterID: "c", NewID: func() meta.UUID { return meta.UUID{1} }})
 	if err != nil {
 		t.Fatal(err)
@@ -61,8 +66,13 @@ func newDataBroker(t testing.TB) *dataBroker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.addr = ln.Addr().String()
-	srv := server.New(server.Options{Handler: New(env), Log: log, Metrics: env.Metrics, Listeners: []server.ListenerOptions{{Name: "PLAINTEXT", Listener: ln}}})
+	pl, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.addr, b.peer = ln.Addr().String(), pl.Addr().String()
+	srv := server.New(server.Options{Handler: New(env), Log: log, Metrics: env.Metrics,
+		Listeners: []server.ListenerOptions{{Name: "PLAINTEXT", Listener: ln}, {Name: config.PeerListenerName, Listener: pl, Peer: true}}})
 	srv.Start()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -109,9 +119,11 @@ type client struct {
 	id   string
 }
 
-func (b *dataBroker) dial() *client {
+func (b *dataBroker) dial() *client { return b.dialAt(b.addr) }
+
+func (b *dataBroker) dialAt(addr string) *client {
 	b.t.Helper()
-	c, err := net.Dial("tcp", b.addr)
+	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		b.t.Fatal(err)
 	}

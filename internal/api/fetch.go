@@ -149,20 +149,31 @@ func (w *fetchWork) read(again bool) (have int64, now bool) {
 		left = max(left-n, 0)
 	}
 	if w.replica < 0 && !w.c.current() {
-		w.disown()
-		return 0, true
+		now = w.disown() || now
 	}
 	return have, now
 }
 
-// disown takes back what was read: another broker may lead by now, and be further than what lies here.
-func (w *fetchWork) disown() {
+// disown refuses where nothing was found: another broker may lead by now, and be further than what lies here, and a
+// consumer that waits here would not hear of it. Records below the high watermark stay what they are, whoever leads:
+// they are served, so that a coordination store that is down does not stop consumers.
+func (w *fetchWork) disown() (refused bool) {
 	for i := range w.reads {
-		if rd := &w.reads[i]; rd.code == 0 {
-			rd.release()
+		if rd := &w.reads[i]; rd.code == 0 && rd.r.Slice.Len == 0 {
 			rd.code, rd.preferred = kerr.NotLeaderForPartition.Code, -1
+			refused = true
 		}
 	}
+	return refused
+}
+
+// unsure is what a new leader answers that cannot say yet where its high watermark stands: OFFSET_NOT_AVAILABLE, which
+// consumers know in Fetch since version 11 (KIP-392).
+func (w *fetchWork) unsure() int16 {
+	if w.req.Version < 11 {
+		return kerr.NotLeaderForPartition.Code
+	}
+	return kerr.OffsetNotAvailable.Code
 }
 
 func (w *fetchWork) readOne(sp *session.Partition, rd *fetchRead, left int64, first, again bool) (int64, error) {
@@ -260,6 +271,9 @@ func (w *fetchWork) encode(o *server.Out) error {
 	results := make([]session.Result, len(w.reads))
 	for i := range w.reads {
 		rd := &w.reads[i]
+		if rd.code == 0 && rd.r.Unsure {
+			rd.code = w.unsure()
+		}
 		results[i] = session.Result{
 			Bytes: int(rd.r.Slice.Len), Failed: rd.code != 0, Diverging: rd.r.Diverging, PreferredReplica: rd.preferred >= 0, HW: rd.r.HW, LogStart: rd.r.LogStart,
 		}
