@@ -30,6 +30,8 @@ type pulse struct {
 	conn     uint64 // that beat came on it
 	closed   int64  // since when conn is closed; -1: open, or never opened
 	seen     int64  // revision of the broker's own image
+	fenced   bool   // as the image showed it last
+	since    int64  // revision of the first image that showed it fenced after it was not; 0: never
 	fence    bool   // it asks to stay fenced
 	shutdown bool   // it wants to leave
 	drained  int64  // revision at which nothing of it could move any more; 0: not yet
@@ -50,9 +52,15 @@ func (l *Liveness) Sync(im *meta.Image, now int64) {
 		}
 	}
 	for _, b := range im.Brokers() {
-		if p := l.brokers[b.ID]; p == nil || p.epoch < b.Epoch {
-			l.brokers[b.ID] = &pulse{epoch: b.Epoch, heard: now, closed: -1}
+		p := l.brokers[b.ID]
+		if p == nil || p.epoch < b.Epoch {
+			p = &pulse{epoch: b.Epoch, heard: now, closed: -1, fenced: b.Fenced}
+			l.brokers[b.ID] = p
 		}
+		if b.Fenced && !p.fenced {
+			p.since = im.Revision()
+		}
+		p.fenced = b.Fenced
 	}
 }
 
@@ -191,7 +199,9 @@ func (l *Liveness) Decide(im *meta.Image, now int64) []Decision {
 			out[len(out)-1].Dirs = lost
 		case p.shutdown && !b.Fenced && p.drained == 0:
 			add(VerdictDrain, b, "it shuts down")
-		case b.Fenced && !p.fence && !p.shutdown && p.conn != 0 && p.seen >= b.Epoch && len(lost) == 0:
+		case b.Fenced && !p.fence && !p.shutdown && p.conn != 0 && p.seen >= max(b.Epoch, p.since) && len(lost) == 0:
+			// Before it has seen its own fence it believes that it leads what others lead by now: taken back earlier,
+			// it would be told that it is current and answer reads from there (I9).
 			add(VerdictUnfence, b, "it has caught up")
 		}
 	}

@@ -254,7 +254,11 @@ func (m *Member) heard(addr string, b *kmsg.BrokerHeartbeatRequest, x *kmsg.Brok
 		return
 	}
 	m.mu.accepted, m.mu.fenced = addr, x.IsFenced
-	m.assured.Store(&at)
+	if x.IsFenced { // others lead what this broker led, whether it has seen that or not
+		m.assured.Store(nil)
+	} else {
+		m.assured.Store(&at)
+	}
 	m.mu.released = m.mu.released || x.ShouldShutdown && b.WantShutdown
 	close(m.mu.changed)
 	m.mu.changed = make(chan struct{})
