@@ -37,19 +37,26 @@ type dataBroker struct {
 	rev  int64
 }
 
-func newDataBroker(t testing.TB, set ...string) *dataBroker {
+func newDataBroker(t testing.TB, set ...string) *dataBroker { return newDataBrokerOn(t, 1, set...) }
+
+// newDataBrokerOn has several log directories.
+func newDataBrokerOn(t testing.TB, disks int, set ...string) *dataBroker {
 	b := &dataBroker{t: t}
 	keys := map[string]string{}
 	for i := 0; i+1 < len(set); i += 2 {
 		keys[set[i]] = set[i+1]
 	}
 	static := config.StaticOf(keys)
-	dir, err := storage.OpenDir(vfs.OS, t.TempDir(), storage.DirOptions{NodeID: 1, ClusterID: "c", NewID: func() meta.UUID { return meta.UUID{1} }})
-	if err != nil {
-		t.Fatal(err)
+	var dirs []*storage.Dir
+	for n := range disks {
+		dir, err := storage.OpenDir(vfs.OS, t.TempDir(), storage.DirOptions{NodeID: 1, ClusterID: "c", NewID: func() meta.UUID { return meta.UUID{byte(n + 1)} }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dirs = append(dirs, dir)
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	b.set = partition.NewSet(partition.Options{NodeID: 1, Dirs: []*storage.Dir{dir}, Static: static, Clock: time.Now, Log: log})
+	b.set = partition.NewSet(partition.Options{NodeID: 1, Dirs: dirs, Static: static, Clock: time.Now, Log: log})
 	if err := b.set.Load(nil); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/partition"
 	"github.com/milena-mq/milena/internal/server"
 )
@@ -30,20 +31,32 @@ func serveDescribeLogDirs(c *Call) server.Reply {
 	for _, d := range c.Partitions.Dirs() {
 		rd := kmsg.NewDescribeLogDirsResponseDir()
 		rd.Dir, rd.ErrorCode, rd.TotalBytes, rd.UsableBytes = d.Path, c.errorCode(d.Err), d.Total, d.Avail
-		rd.Topics = logDirTopics(d.Partitions, want)
+		rd.Topics = logDirTopics(d, want)
 		resp.Dirs = append(resp.Dirs, rd)
 	}
 	return c.ready(resp)
 }
 
-func logDirTopics(parts []*partition.Partition, want map[offsetsKey]bool) []kmsg.DescribeLogDirsResponseDirTopic {
-	slices.SortFunc(parts, func(a, b *partition.Partition) int {
-		x, y := a.TopicPartition(), b.TopicPartition()
-		return cmp.Or(cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition))
+func logDirTopics(d partition.DirInfo, want map[offsetsKey]bool) []kmsg.DescribeLogDirsResponseDirTopic {
+	type shown struct {
+		tp        meta.TopicPartition
+		size, lag int64
+		future    bool
+	}
+	parts := make([]shown, 0, len(d.Partitions)+len(d.Futures))
+	for _, p := range d.Partitions {
+		// The lag is that of a replica that trails the high watermark; a leader has none.
+		parts = append(parts, shown{p.TopicPartition(), p.Size(), max(p.HW()-p.LogEnd(), 0), false})
+	}
+	for _, f := range d.Futures {
+		parts = append(parts, shown{f.Partition.TopicPartition(), f.Size, f.Lag, true})
+	}
+	slices.SortFunc(parts, func(a, b shown) int {
+		return cmp.Or(cmp.Compare(a.tp.Topic, b.tp.Topic), cmp.Compare(a.tp.Partition, b.tp.Partition))
 	})
 	var out []kmsg.DescribeLogDirsResponseDirTopic
 	for _, p := range parts {
-		tp := p.TopicPartition()
+		tp := p.tp
 		if want != nil && !want[offsetsKey{tp.Topic, tp.Partition}] {
 			continue
 		}
@@ -53,8 +66,7 @@ func logDirTopics(parts []*partition.Partition, want map[offsetsKey]bool) []kmsg
 			out = append(out, t)
 		}
 		rp := kmsg.NewDescribeLogDirsResponseDirTopicPartition()
-		rp.Partition, rp.Size = tp.Partition, p.Size()
-		rp.OffsetLag = max(p.HW()-p.LogEnd(), 0) // of a replica that trails the high watermark; never so for a leader
+		rp.Partition, rp.Size, rp.OffsetLag, rp.IsFuture = tp.Partition, p.size, p.lag, p.future
 		t := &out[len(out)-1]
 		t.Partitions = append(t.Partitions, rp)
 	}
