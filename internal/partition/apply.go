@@ -252,8 +252,8 @@ func (s *Set) plan(t *topic, mt *meta.Topic, nums []int32) []job {
 				j.p, j.fresh = newPartition(s, l.d, t, l.l), true
 				l.l.SetConfig(t.cfg.Load().Log)
 				l.d.count.Add(1)
-			case s.quarantined(t.name, n):
-				// Damaged below its durable mark. It is repaired from other replicas or by hand; an empty
+			case s.quarantined(t.name, n) && !s.discard(t.name, n, rec):
+				// Damaged below its durable mark, and nobody is known to have it all. It is repaired by hand; an empty
 				// log in its place, in another directory, would hide the loss.
 			case !s.apply.started && s.anyOffline():
 				// It may lie on the disk that is not there. An empty replica in its place would make
@@ -299,6 +299,33 @@ func (s *Set) quarantined(topic string, n int32) bool {
 		}
 	}
 	return false
+}
+
+// keepDamaged is how long the bytes of a replica that is fetched again stay on the disk, for whoever wants to look.
+const keepDamaged = 24 * 3600 * 1000
+
+// discard gives up the damaged log of a replica that others can make whole: somebody else leads, and this broker
+// counts neither as in sync nor as eligible to lead, so that nothing depends on what it had. It comes back as any new
+// replica does.
+func (s *Set) discard(topic string, n int32, rec *meta.Partition) bool {
+	self := s.o.NodeID
+	if rec.Leader < 0 || rec.Leader == self || slices.Contains(rec.ISR, self) || slices.Contains(rec.ELR, self) || slices.Contains(rec.LastKnownELR, self) {
+		return false
+	}
+	tp := meta.TopicPartition{Topic: topic, Partition: n}
+	for _, d := range s.dirs {
+		for _, q := range d.d.Quarantined() {
+			if q.TopicPartition != tp {
+				continue
+			}
+			if err := d.d.Discard(tp, s.now(), keepDamaged); err != nil {
+				s.dirError(d, "give up the damaged log of "+tp.String(), err)
+				return false
+			}
+			s.o.Log.Warn("damaged replica is fetched again from its leader", "partition", tp.String(), "dir", d.d.Path(), "leader", rec.Leader, "err", q.Err)
+		}
+	}
+	return true
 }
 
 func (s *Set) anyOffline() bool {

@@ -69,3 +69,35 @@ func TestFailedDirectory(t *testing.T) {
 func loseDirs(cl *control.Cluster, n *node, dir meta.UUID) (control.Plan, error) {
 	return cl.LoseDirs(n.id, n.epoch.Load(), []meta.UUID{dir})
 }
+
+// TestDamagedReplicaIsFetchedAgain: a log that is damaged below its durable mark is not served, nor cut: it is given up
+// and fetched from the leader, and counts again when it has everything.
+func TestDamagedReplicaIsFetchedAgain(t *testing.T) {
+	c := newCluster(t, 3).start()
+	c.topic("t", map[string]string{"min.insync.replicas": "2"}, all3)
+	for i := range 20 {
+		c.must("t", 0, fmt.Sprint("v", i))
+	}
+	c.whole()
+	three := c.node(3)
+	three.stop()
+	c.fence(3)
+	f, err := three.fs.OpenFile("/data0/t-0/00000000000000000000.log", vfs.ReadWrite, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(200), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	c.must("t", 0, "while away")
+	three.start()
+	if three.part("t", 0).LogEnd() == 20 {
+		t.Fatal("the damage was not seen")
+	}
+	if got := c.whole()["t-0"]; len(got) != 21 || got[20] != "while away" {
+		t.Errorf("%d records", len(got))
+	}
+	if q := three.dirs[0].Quarantined(); len(q) != 0 {
+		t.Errorf("still quarantined: %v", q)
+	}
+}
