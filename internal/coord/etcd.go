@@ -390,7 +390,7 @@ func (e *Etcd) commit(ctx context.Context, when clientv3.Cmp, then ...clientv3.O
 
 // reclaim throws old revisions away, gives their space back and lifts the alarm that refuses writes; it
 // says whether there is room now. Giving space back stalls a member while it copies what is left, so that
-// happens once in reclaimAgain at most, the others first. The alarm is lifted more often: etcd raises it from
+// happens once in reclaimAgain at most unless it helped, the others first. The alarm is lifted more often: etcd raises it from
 // two places, and the second may come after the first was dealt with.
 func (e *Etcd) reclaim(ctx context.Context, again bool) (room bool, err error) {
 	full := func() bool { return e.srv.Backend().Size() > e.quota/4*3 }
@@ -407,6 +407,12 @@ func (e *Etcd) reclaim(ctx context.Context, again bool) (room bool, err error) {
 		case !soon:
 			if err := e.giveBack(ctx); err != nil {
 				return false, err
+			}
+			if e.srv.Backend().Size() < e.quota/3 {
+				// It was worth its price, and will be again when as much has been written.
+				e.mu.Lock()
+				e.mu.reclaimed = time.Time{}
+				e.mu.Unlock()
 			}
 		case full():
 			return false, nil

@@ -87,7 +87,10 @@ func (r *Joiner) Add(ctx context.Context, node int32, peer string) error {
 	err = whenSteady(ctx, func() error {
 		l, _ := r.current()
 		_, err := l.cli.MemberAddAsLearner(ctx, []string{r.scheme() + peer})
-		return quorumError(err)
+		if err = quorumError(err); errors.Is(err, ErrNoMember) {
+			err = errSameSecond // of nothing else can adding say that
+		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("add broker %d to the quorum: %w", node, err)

@@ -58,6 +58,9 @@ var (
 	ErrLearner  = errors.New("coordination store: other new members are still catching up")
 )
 
+// errSameSecond: a member of this address was removed in the second in which it is added again.
+var errSameSecond = errors.New("coordination store: a member was removed here a moment ago")
+
 // statusTimeout is how long a member may take to say how it is.
 const statusTimeout = 500 * time.Millisecond
 
@@ -166,10 +169,9 @@ func (e *Etcd) Add(ctx context.Context, node int32, peer string) error {
 		return err
 	}
 	u := e.others.o.peerURL(peer)
-	now := time.Now()
-	m := membership.NewMemberAsLearner(memberName(node), types.URLs{u}, "", &now)
 	err = whenSteady(ctx, func() error {
-		_, err := e.srv.AddMember(ctx, *m)
+		now := time.Now() // its id is made of the address and the second: one that was removed is never used again
+		_, err := e.srv.AddMember(ctx, *membership.NewMemberAsLearner(memberName(node), types.URLs{u}, "", &now))
 		return memberError(err)
 	})
 	if err != nil {
@@ -185,7 +187,7 @@ func whenSteady(ctx context.Context, change func() error) error {
 	defer cancel()
 	for {
 		err := change()
-		if !errors.Is(err, ErrQuorum) || !wait(ctx, stewardEvery) {
+		if !errors.Is(err, ErrQuorum) && !errors.Is(err, errSameSecond) || !wait(ctx, stewardEvery) {
 			return err
 		}
 	}
@@ -216,7 +218,9 @@ func memberError(err error) error {
 		return ErrMember
 	case errors.Is(err, membership.ErrTooManyLearners):
 		return ErrLearner
-	case errors.Is(err, membership.ErrIDNotFound), errors.Is(err, membership.ErrIDRemoved):
+	case errors.Is(err, membership.ErrIDRemoved):
+		return errSameSecond
+	case errors.Is(err, membership.ErrIDNotFound):
 		return ErrNoMember
 	}
 	return quorumError(err)
