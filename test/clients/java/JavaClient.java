@@ -31,7 +31,7 @@ public final class JavaClient {
             c.put(kv[i], kv[i + 1]);
         }
         String t = Proof.name(s);
-        admin.createTopics(List.of(new NewTopic(t, parts, (short) 1).configs(c))).all().get(20, TimeUnit.SECONDS);
+        admin.createTopics(List.of(new NewTopic(t, parts, Proof.FACTOR).configs(c))).all().get(20, TimeUnit.SECONDS);
         return t;
     }
 

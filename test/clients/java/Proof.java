@@ -7,6 +7,8 @@ final class Proof {
     static String client = "?";
     static final String TAG = Long.toHexString(System.currentTimeMillis());
     static int failed;
+    /** Replication factor of the topics that the checks make: how many brokers are under test. */
+    static final short FACTOR = Short.parseShort(System.getenv().getOrDefault("FACTOR", "1"));
 
     static String name(String s) {
         return "c-" + client + "-" + s + "-" + TAG;

@@ -140,12 +140,12 @@ public final class Tools {
     }
 
     static String kafkaTopics(String t) throws Exception {
-        topics("--create", "--topic", t, "--partitions", "3", "--replication-factor", "1", "--config", "retention.ms=3600000").ok().must("Created topic " + t);
+        topics("--create", "--topic", t, "--partitions", "3", "--replication-factor", "" + Proof.FACTOR, "--config", "retention.ms=3600000").ok().must("Created topic " + t);
         Proof.equal(topics("--create", "--topic", t).must("already exists").status, 1, "status of a second create");
         topics("--create", "--topic", t, "--if-not-exists").ok();
-        String d = topics("--describe", "--topic", t).ok().must("PartitionCount: 3", "ReplicationFactor: 1", "retention.ms=3600000", "TopicId: ").out;
+        String d = topics("--describe", "--topic", t).ok().must("PartitionCount: 3", "ReplicationFactor: " + Proof.FACTOR, "retention.ms=3600000", "TopicId: ").out;
         for (int i = 0; i < 3; i++) {
-            if (!d.matches("(?s).*Topic: " + t + "\tPartition: " + i + "\tLeader: (\\d+)\tReplicas: \\1\tIsr: \\1.*")) {
+            if (!d.matches("(?s).*Topic: " + t + "\tPartition: " + i + "\tLeader: (\\d+)\tReplicas: \\1(,\\d+){" + (Proof.FACTOR - 1) + "}\tIsr: \\d+(,\\d+){" + (Proof.FACTOR - 1) + "}\t.*")) {
                 throw new AssertionError("partition " + i + ": " + d);
             }
         }

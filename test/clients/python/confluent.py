@@ -16,7 +16,7 @@ admin = AdminClient(base)
 
 def topic(s, parts=1, conf=None):
     t = name(s)
-    admin.create_topics([NewTopic(t, parts, 1, config=conf or {})])[t].result(20)
+    admin.create_topics([NewTopic(t, parts, proof.factor, config=conf or {})])[t].result(20)
     return t
 
 
@@ -223,7 +223,7 @@ def _():
     admin.create_partitions([NewPartitions(t, 4)])[t].result(10)
     equal(code(lambda: admin.create_partitions([NewPartitions(t, 1)])[t].result(10)), "INVALID_PARTITIONS", "shrink:")
     d = wait(lambda: [x for x in [admin.describe_topics(TopicCollection([t]))[t].result(10)] if len(x.partitions) == 4], "4 partitions")[0]
-    equal([(p.id, p.leader.id, len(p.isr)) for p in d.partitions], [(i, d.partitions[0].leader.id, 1) for i in range(4)])
+    equal([(p.id, p.leader is not None, len(p.replicas)) for p in d.partitions], [(i, True, proof.factor) for i in range(4)])
     r = ConfigResource(ResourceType.TOPIC, t)
     equal(admin.describe_configs([r])[r].result(10)["retention.ms"].value, "111111")
     r.add_incremental_config(ConfigEntry("retention.ms", "222222", incremental_operation=AlterConfigOpType.SET))
@@ -231,7 +231,7 @@ def _():
     q = ConfigResource(ResourceType.TOPIC, t)
     wait(lambda: admin.describe_configs([q])[q].result(10)["retention.ms"].value == "222222", "retention.ms was not altered")
     c = admin.describe_cluster().result(10)
-    equal((len(c.nodes), c.controller is not None, bool(c.cluster_id)), (1, True, True), "cluster")
+    equal((len(c.nodes), c.controller is not None, bool(c.cluster_id)), (proof.factor, True, True), "cluster")
     produce(t, [dict(partition=0, value=b"v") for _ in range(20)])
     tp = TopicPartition(t, 0, 8)
     equal(admin.delete_records([tp])[tp].result(10).low_watermark, 8)
@@ -251,14 +251,14 @@ def _():
 def _():
     equal(code(lambda: topic("a/b")), "TOPIC_EXCEPTION", "topic name a/b:")
     bad = name("rf")
-    equal(code(lambda: admin.create_topics([NewTopic(bad, 1, 3)])[bad].result(10)), "INVALID_REPLICATION_FACTOR")
+    equal(code(lambda: admin.create_topics([NewTopic(bad, 1, 9)])[bad].result(10)), "INVALID_REPLICATION_FACTOR")
     equal(code(lambda: admin.create_topics([NewTopic(bad, 1, 1, config={"no.such": "1"})])[bad].result(10)), "INVALID_CONFIG")
     c = consumer(**{"allow.auto.create.topics": False})
     c.subscribe([name("missing")])
     m = wait(lambda: c.poll(0.2), "an error about the missing topic")
     equal(m.error().code(), KafkaError.UNKNOWN_TOPIC_OR_PART)
     c.close()
-    return "bad name, factor 3, unknown config, missing topic"
+    return "bad name, factor 9, unknown config, missing topic"
 
 
 proof.done()

@@ -18,7 +18,7 @@ admin = KafkaAdminClient(**base)
 
 def topic(s, parts=1, conf=None):
     t = name(s)
-    admin.create_topics([NewTopic(t, num_partitions=parts, replication_factor=1, topic_configs=conf or {})])
+    admin.create_topics([NewTopic(t, num_partitions=parts, replication_factor=proof.factor, topic_configs=conf or {})])
     return t
 
 

@@ -1,4 +1,5 @@
 """What the Python client programs share: one line for each thing proved."""
+import os
 import random
 import sys
 import time
@@ -7,6 +8,7 @@ import traceback
 tag = "%x" % int(time.time() * 1000)
 client = "?"
 failed = 0
+factor = int(os.environ.get("FACTOR", "1"))  # of the topics that the checks make
 
 
 def broker():

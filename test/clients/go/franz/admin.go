@@ -38,9 +38,9 @@ func admin() (string, error) {
 	_, again := adm.CreateTopic(ctx, 1, 1, nil, t)
 	_, badConf := adm.CreateTopic(ctx, 1, 1, map[string]*string{"retention.ms": p("soon")}, proof.Name("bad"))
 	_, noConf := adm.CreateTopic(ctx, 1, 1, map[string]*string{"no.such.key": p("1")}, proof.Name("bad"))
-	_, rf := adm.CreateTopic(ctx, 1, 3, nil, proof.Name("bad"))
+	_, rf := adm.CreateTopic(ctx, 1, 9, nil, proof.Name("bad"))
 	_, parts := adm.CreateTopic(ctx, 0, 1, nil, proof.Name("bad"))
-	for _, e := range []error{is("create twice", again, kerr.TopicAlreadyExists), is("bad value", badConf, kerr.InvalidConfig), is("unknown key", noConf, kerr.InvalidConfig), is("factor 3 on one broker", rf, kerr.InvalidReplicationFactor), is("0 partitions", parts, kerr.InvalidPartitions)} {
+	for _, e := range []error{is("create twice", again, kerr.TopicAlreadyExists), is("bad value", badConf, kerr.InvalidConfig), is("unknown key", noConf, kerr.InvalidConfig), is("factor 9 on fewer brokers", rf, kerr.InvalidReplicationFactor), is("0 partitions", parts, kerr.InvalidPartitions)} {
 		if e != nil {
 			return "", e
 		}
@@ -48,9 +48,17 @@ func admin() (string, error) {
 	if _, err := adm.ValidateCreateTopics(ctx, 1, 1, nil, proof.Name("valid")); err != nil {
 		return "", err
 	}
-	d, err := adm.ListTopics(ctx)
-	if err != nil || d.Has(proof.Name("valid")) || d.Has(proof.Name("bad")) || len(d[t].Partitions) != 3 || d[t].ID == (kadm.TopicID{}) {
-		return "", fmt.Errorf("topics after creation: %v %+v", err, d[t])
+	// Another broker of several may hear of the topic a moment later.
+	var d kadm.TopicDetails
+	if err := wait(5*time.Second, func() (bool, string) {
+		var err error
+		d, err = adm.ListTopics(ctx)
+		return err == nil && d.Has(t), fmt.Sprintf("%s is not listed (%v)", t, err)
+	}); err != nil {
+		return "", err
+	}
+	if d.Has(proof.Name("valid")) || d.Has(proof.Name("bad")) || len(d[t].Partitions) != 3 || d[t].ID == (kadm.TopicID{}) {
+		return "", fmt.Errorf("topics after creation: %+v", d[t])
 	}
 	if err := configs(adm, t); err != nil {
 		return "", err

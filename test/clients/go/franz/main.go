@@ -33,7 +33,7 @@ func topic(name string, parts int32, conf map[string]string) string {
 		m[k] = &v
 	}
 	name = proof.Name(name)
-	r, err := adm.CreateTopic(ctx, parts, 1, m, name)
+	r, err := adm.CreateTopic(ctx, parts, proof.Factor(), m, name)
 	if err == nil {
 		err = r.Err
 	}

@@ -24,7 +24,7 @@ func limit(d time.Duration) context.Context {
 
 func topic(name string, parts int, conf ...kafka.ConfigEntry) string {
 	name = proof.Name(name)
-	r, err := client.CreateTopics(limit(20*time.Second), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{Topic: name, NumPartitions: parts, ReplicationFactor: 1, ConfigEntries: conf}}})
+	r, err := client.CreateTopics(limit(20*time.Second), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{Topic: name, NumPartitions: parts, ReplicationFactor: int(proof.Factor()), ConfigEntries: conf}}})
 	if err == nil {
 		err = r.Errors[name]
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"time"
 )
 
@@ -22,6 +23,15 @@ func Broker() string {
 		return os.Args[1]
 	}
 	return "127.0.0.1:9092"
+}
+
+// Factor is the replication factor of the topics that the checks make, from FACTOR: how many brokers are under test.
+func Factor() int16 {
+	n, err := strconv.ParseInt(os.Getenv("FACTOR"), 10, 16)
+	if err != nil || n < 1 {
+		return 1
+	}
+	return int16(n)
 }
 
 // Name returns a topic or group name of this client and run.
