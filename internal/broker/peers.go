@@ -146,13 +146,23 @@ func (b *Broker) registration() control.Registration {
 		Rack: config.BrokerRack.Static(b.o.Static), PreviousEpoch: -1,
 	}
 	lost := b.set.LostDirs()
+	r.Intact = len(lost) == 0 && len(b.open) == len(b.dirs)
 	for _, d := range b.open {
+		r.Intact = r.Intact && len(d.Quarantined()) == 0
 		if slices.Contains(lost, d.ID()) {
 			continue
 		}
 		r.Dirs = append(r.Dirs, d.ID())
-		if e, ok := d.CleanEpoch(); ok {
+		// One directory without the mark, a new one too, and the end was not clean for all of them.
+		e, ok := d.CleanEpoch()
+		switch {
+		case !ok:
+			e = -1
+		case len(r.Dirs) == 1:
 			r.PreviousEpoch = e
+		}
+		if r.PreviousEpoch != e {
+			r.PreviousEpoch = -1
 		}
 	}
 	return r

@@ -2,12 +2,14 @@ package control
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/milena-mq/milena/internal/config"
 	"github.com/milena-mq/milena/internal/meta"
 )
 
@@ -16,7 +18,7 @@ const Format = 1
 
 // Features is the level at which a new cluster finalizes each feature. A feature is here only once
 // the APIs it promises are served (kafka.md trap 2).
-func Features() map[string]int16 { return map[string]int16{"metadata.version": 30} }
+func Features() map[string]int16 { return map[string]int16{"metadata.version": 30, FeatureELR: 1} }
 
 // Bootstrap is the first change of a cluster; it is empty when the cluster exists. clusterID is what
 // the data directories remember, "" when they are new.
@@ -31,7 +33,14 @@ func (c *Cluster) Bootstrap(clusterID string) (Plan, error) {
 		return Plan{}, refuse(kerr.InconsistentClusterID, "the data directories belong to cluster %s, but the coordination store is empty: its directory is gone or another one", clusterID)
 	}
 	r := meta.ClusterRecord{ID: c.NewID().String(), Format: Format, Features: Features()}
-	return Plan{Steps: [][]meta.Change{{meta.PutCluster(r)}}}, nil
+	// Leaders acknowledge by min.insync.replicas and the controller judges by it who is eligible. Written down it is
+	// the same for all, however differently they were started (KIP-966 does so, too).
+	key := config.MinInsyncReplicas.Name
+	min, err := meta.PutConfig(meta.Resource{Type: meta.ResourceBroker}, map[string]string{key: fmt.Sprint(config.MinInsyncReplicas.Of(c.Layers()))})
+	if err != nil {
+		return Plan{}, err
+	}
+	return Plan{Steps: [][]meta.Change{{meta.PutCluster(r), min}}}, nil
 }
 
 // Registration is a broker's word about itself at start.
@@ -46,6 +55,8 @@ type Registration struct {
 	// Features are the levels that the broker's binary supports; a level that is finalized and not named here is one it
 	// does not know. nil: not compared (this binary speaks of itself).
 	Features []FeatureRange
+	// Intact: recovery found every log whole below its durable mark. What was synced before an unclean end is there.
+	Intact bool
 }
 
 // FeatureRange is the levels of one feature that a binary supports.
@@ -57,6 +68,9 @@ type FeatureRange struct {
 // FeatureFormat is the name under which a broker tells which formats of the metadata it can read. It is no feature
 // that clients see.
 const FeatureFormat = "milena.format"
+
+// FeatureIntact is the name under which a registration carries Registration.Intact.
+const FeatureIntact = "milena.intact"
 
 // Supported is what this binary supports.
 func Supported() []FeatureRange {
@@ -100,8 +114,10 @@ func (c *Cluster) checkFeatures(r Registration) *Error {
 // Register plans a broker's (new) registration: fenced, and leading nothing. What its former
 // incarnation led is offline or led by others from here on, under a higher leader epoch; membership
 // in an ISR is kept only where nobody else is in it. Its epoch is the revision of the first step.
-// A former incarnation that left no clean mark of its own epoch may have lost what it had not synced:
-// with ELR it is no longer eligible anywhere (KIP-966).
+// A former incarnation that left no clean mark of its own epoch may have lost what it had not synced: with ELR it is
+// no longer eligible (KIP-966), unless its logs are intact and records are synced before they count (flush.messages=1).
+// One whose log directory is gone has lost everything in it: it stays in no ISR,
+// not even as the last member, since an empty log would be elected in the place of the records.
 func (c *Cluster) Register(r Registration) (Plan, error) {
 	if r.ID < 0 || r.Incarnation.IsZero() || len(r.Endpoints) == 0 {
 		return Plan{}, refuse(kerr.InvalidRequest, "registration of broker %d without incarnation or endpoints", r.ID)
@@ -118,8 +134,17 @@ func (c *Cluster) Register(r Registration) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	if old := c.Image.Broker(r.ID); old == nil || old.Epoch != r.PreviousEpoch && old.Incarnation != r.Incarnation {
-		m.unclean = map[int32]bool{r.ID: true}
+	old := c.Image.Broker(r.ID)
+	if old == nil || old.Epoch != r.PreviousEpoch && old.Incarnation != r.Incarnation {
+		m.unclean, m.intact = map[int32]bool{r.ID: true}, r.Intact
+	}
+	if old != nil && len(r.Dirs) > 0 {
+		for _, d := range old.Dirs {
+			if !slices.Contains(r.Dirs, d) {
+				m.missing = append(m.missing, d)
+			}
+		}
+		m.replaced, m.single = r.ID, len(old.Dirs) == 1
 	}
 	var p packer
 	p.whole([]meta.Change{ch})
@@ -193,16 +218,34 @@ func (c *Cluster) Fence(id int32, epoch int64) (Plan, error) {
 	if err != nil || b.Fenced {
 		return Plan{}, err
 	}
-	nb := *b
-	nb.Fenced, nb.Draining = true, false
-	ch := meta.PutBroker(&nb)
-	m, err := c.moves(ch)
+	return c.FenceAll([]int32{id})
+}
+
+// FenceAll plans that brokers count as dead at the same moment, those that are registered and not fenced yet. One
+// after the other would be another thing: the last of them would be left in the ISRs alone, although none of them
+// saw more than the others, and the partitions would wait for just that one to come back.
+func (c *Cluster) FenceAll(ids []int32) (Plan, error) {
+	var brokers []meta.Change
+	var gone []int32
+	for _, id := range ids {
+		b := c.Image.Broker(id)
+		if b == nil || b.Fenced {
+			continue
+		}
+		nb := *b
+		nb.Fenced, nb.Draining = true, false
+		brokers, gone = append(brokers, meta.PutBroker(&nb)), append(gone, id)
+	}
+	if len(gone) == 0 {
+		return Plan{}, nil
+	}
+	m, err := c.moves(brokers...)
 	if err != nil {
 		return Plan{}, err
 	}
 	var p packer
-	p.whole([]meta.Change{ch})
-	p.split(m.leave(id))
+	p.whole(brokers)
+	p.split(m.leave(gone...))
 	return p.plan, nil
 }
 
@@ -218,13 +261,13 @@ func (c *Cluster) broker(id int32, epoch int64) (*meta.Broker, error) {
 	return b, nil
 }
 
-// leave is the partition changes after a broker has gone, those first that get another leader: nobody can write to
+// leave is the partition changes after brokers have gone, those first that get another leader: nobody can write to
 // them until then, and with many partitions the plan has several steps.
-func (m *moves) leave(id int32) []meta.Change {
+func (m *moves) leave(gone ...int32) []meta.Change {
 	var first, rest []meta.Change
 	for _, t := range m.c.Image.Topics() {
 		for n, part := range t.Partitions {
-			np := m.without(t.Name, part, id)
+			np := m.without(t.Name, part, gone...)
 			switch {
 			case np == nil:
 			case np.Leader != part.Leader:

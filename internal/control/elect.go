@@ -27,14 +27,21 @@ type moves struct {
 	c       *Cluster
 	image   *meta.Image
 	elr     bool
-	unclean map[int32]bool // brokers proven to have lost what they had not synced
-	rules   map[string]*topicRules
+	unclean map[int32]bool // brokers that may have lost what they had not synced
+	intact  bool           // ... and only that: of what they had synced nothing is missing
+	// Of a broker that registers: the directories it had before and has no more. single says that it had only one, so
+	// that a replica of which no directory is known was in it.
+	replaced int32
+	missing  []meta.UUID
+	single   bool
+	rules    map[string]*topicRules
 }
 
 // topicRules are a topic's values that matter to an election, read once per plan.
 type topicRules struct {
 	minISR  int
 	unclean bool
+	lossy   bool // records count before they are synced
 }
 
 // moves begins a plan; changed are brokers' records as the plan will have them.
@@ -55,12 +62,29 @@ func (m *moves) of(topic string) *topicRules {
 		return r
 	}
 	l := ResourceLayers(m.c.Image, m.c.Static, m.c.NodeID, meta.Resource{Type: meta.ResourceTopic, Name: topic})
-	r := &topicRules{minISR: int(config.MinInsyncReplicas.Of(l)), unclean: config.UncleanLeaderElectionEnable.Of(l)}
+	r := &topicRules{minISR: int(config.MinInsyncReplicas.Of(l)), unclean: config.UncleanLeaderElectionEnable.Of(l), lossy: config.FlushMessages.Of(l) != 1}
 	if m.rules == nil {
 		m.rules = make(map[string]*topicRules)
 	}
 	m.rules[topic] = r
 	return r
+}
+
+// lost says that the log of a replica is gone with its directory.
+func (m *moves) lost(p *meta.Partition, id int32) bool {
+	if id != m.replaced || len(m.missing) == 0 {
+		return false
+	}
+	i := slices.Index(p.Replicas, id)
+	if i < 0 || i >= len(p.Dirs) || p.Dirs[i].IsZero() {
+		return m.single
+	}
+	return slices.Contains(m.missing, p.Dirs[i])
+}
+
+// forgot says that a replica may lack what it had when it was last in sync, so that it is not eligible.
+func (m *moves) forgot(topic string, p *meta.Partition, id int32) bool {
+	return m.lost(p, id) || m.unclean[id] && (!m.intact || m.of(topic).lossy)
 }
 
 // able says that a replica can lead: its broker is active and its directory is online.
@@ -104,17 +128,18 @@ func (m *moves) next(topic string, old *meta.Partition, isr []int32, w want, edi
 }
 
 // without is a partition whose brokers gone have left the ISR. Without ELR the last member stays in
-// it, leader or not: it alone is known to have all the data.
+// it, leader or not: it alone is known to have all the data, unless its log is gone.
 func (m *moves) without(topic string, old *meta.Partition, gone ...int32) *meta.Partition {
 	touched := slices.Contains(gone, old.Leader)
 	for _, id := range gone {
-		touched = touched || slices.Contains(old.ISR, id) || m.unclean[id] && slices.Contains(old.ELR, id)
+		touched = touched || slices.Contains(old.ISR, id) || slices.Contains(old.ELR, id) && m.forgot(topic, old, id) ||
+			slices.Contains(old.LastKnownELR, id) && m.lost(old, id)
 	}
 	if !touched {
 		return nil
 	}
 	rest := slices.DeleteFunc(slices.Clone(old.ISR), func(id int32) bool { return slices.Contains(gone, id) })
-	if len(rest) == 0 && !m.elr {
+	if len(rest) == 0 && !m.elr && !slices.ContainsFunc(old.ISR, func(id int32) bool { return m.lost(old, id) }) {
 		rest = old.ISR
 		if slices.Contains(old.ISR, old.Leader) {
 			rest = []int32{old.Leader} // of several that go at once it saw every record that was acknowledged
@@ -123,26 +148,33 @@ func (m *moves) without(topic string, old *meta.Partition, gone ...int32) *meta.
 	return m.next(topic, old, rest, wantLeader, nil)
 }
 
+// enough says that the ISR may acknowledge: the effective minimum is min.insync.replicas or all replicas.
+func (m *moves) enough(topic string, p *meta.Partition) bool {
+	return len(p.ISR) >= min(m.of(topic).minISR, len(p.Replicas))
+}
+
 // eligible sets ELR and the last known leader (KIP-966). A member that leaves while the ISR is below
 // its minimum keeps everything below the high watermark, since that does not move down there.
 func (m *moves) eligible(topic string, old, p *meta.Partition) {
 	if !m.elr {
 		return
 	}
-	if len(p.ISR) >= min(m.of(topic).minISR, len(p.Replicas)) {
+	if m.enough(topic, p) {
 		p.ELR, p.LastKnownELR = nil, nil
 		return
 	}
 	var elr []int32
 	for _, id := range p.Replicas {
 		was := slices.Contains(old.ISR, id) || slices.Contains(old.ELR, id)
-		if was && !slices.Contains(p.ISR, id) && !m.unclean[id] {
+		if was && !slices.Contains(p.ISR, id) && !m.forgot(topic, old, id) {
 			elr = append(elr, id)
 		}
 	}
 	p.ELR = elr
 	switch {
 	case len(p.ISR) > 0:
+		p.LastKnownELR = nil
+	case old.Leader != meta.NoLeader && m.lost(old, old.Leader), len(p.LastKnownELR) == 1 && m.lost(old, p.LastKnownELR[0]):
 		p.LastKnownELR = nil
 	case old.Leader != meta.NoLeader:
 		p.LastKnownELR = []int32{old.Leader} // the last resort should the whole ELR prove unclean
@@ -217,6 +249,9 @@ func (m *moves) elect(topic string, old, p *meta.Partition, w want) {
 		for _, id := range p.Replicas {
 			if can(id, p.ELR) {
 				p.Leader, p.ISR, p.ELR, p.LastKnownELR = id, []int32{id}, remove(p.ELR, id), nil
+				if m.enough(topic, p) {
+					p.ELR = nil // it may acknowledge alone from now on, and the others lack that
+				}
 				return
 			}
 		}

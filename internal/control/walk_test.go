@@ -20,6 +20,9 @@ type walk struct {
 	down map[int32]bool // the process is gone, the controller may not know yet
 	logs map[meta.TopicPartition]*shelf
 	said []string
+
+	durable bool           // what was in sync survives a crash of the process
+	disk    map[int32]byte // how often the broker's disk was replaced
 }
 
 // shelf is one partition: acknowledged up to hw, each replica's log up to has.
@@ -32,11 +35,12 @@ const walkers = 4
 
 // Every order of crashes, fencing, returns, ISR changes, reassignments and changed minimums that a
 // seed thinks of: no acknowledged record is lost by a clean election (I1, I15), a crash that loses the
-// whole log included where ELR is on.
+// whole log included where ELR is on, and a replaced disk everywhere.
 func TestWalkLosesNothing(t *testing.T) {
 	for seed := range uint64(60) {
-		for _, elr := range []int16{0, 1} {
-			w := &walk{rnd: rand.New(rand.NewPCG(seed, uint64(elr))), down: map[int32]bool{}, logs: map[meta.TopicPartition]*shelf{}}
+		for _, kind := range []int{0, 1, 2} {
+			elr := int16(min(kind, 1))
+			w := &walk{rnd: rand.New(rand.NewPCG(seed, uint64(kind))), durable: kind == 2, disk: map[int32]byte{}, down: map[int32]bool{}, logs: map[meta.TopicPartition]*shelf{}}
 			w.stage = &stage{t: t, im: meta.Empty()}
 			w.static("node.id=1")
 			w.begin(elr)
@@ -47,7 +51,7 @@ func TestWalkLosesNothing(t *testing.T) {
 					for _, s := range w.said[max(0, len(w.said)-25):] {
 						t.Log(s)
 					}
-					t.Fatalf("seed %d, elr %d", seed, elr)
+					t.Fatalf("seed %d, elr %d, durable %v", seed, elr, w.durable)
 				}
 			}
 		}
@@ -87,7 +91,7 @@ func (w *walk) must(p Plan, err error) {
 }
 
 func (w *walk) register(id int32, prev int64) {
-	w.must(w.cluster().Register(Registration{ID: id, Incarnation: w.incarnation(), PreviousEpoch: prev, Endpoints: []meta.Endpoint{{Listener: "P", Host: "h", Port: 1, Protocol: "PLAINTEXT"}}}))
+	w.must(w.cluster().Register(Registration{ID: id, Incarnation: w.incarnation(), PreviousEpoch: prev, Intact: w.durable, Dirs: []meta.UUID{{byte(id), w.disk[id]}}, Endpoints: []meta.Endpoint{{Listener: "P", Host: "h", Port: 1, Protocol: "PLAINTEXT"}}}))
 	w.down[id] = false
 }
 
@@ -113,15 +117,32 @@ func (w *walk) step() {
 	switch kind {
 	case 0: // crash
 		w.down[id] = true
-		if w.im.Features()[FeatureELR] == 1 && w.rnd.IntN(2) == 0 {
-			for _, s := range w.logs {
-				s.has[id] = 0
+		switch w.rnd.IntN(6) {
+		case 0, 1, 2: // what was not synced is gone: everything, or (durable) nothing that counts
+			if w.im.Features()[FeatureELR] == 0 {
+				break
 			}
-			w.down[id] = true
+			if !w.durable {
+				w.wipe(id)
+			}
+			w.register(id, -1)
+		case 3: // it comes back with an empty disk
+			w.wipe(id)
+			w.disk[id]++
+			w.replaced = true
 			w.register(id, -1)
 		}
 	case 1: // silence
-		if w.down[id] || w.rnd.IntN(3) == 0 {
+		switch {
+		case w.rnd.IntN(3) == 0: // of all that are down, and of some that are not
+			var ids []int32
+			for i := range int32(walkers) {
+				if w.down[i+1] || w.rnd.IntN(3) == 0 {
+					ids = append(ids, i+1)
+				}
+			}
+			w.must(w.cluster().FenceAll(ids))
+		case w.down[id] || w.rnd.IntN(3) == 0:
 			w.must(w.cluster().Fence(id, b.Epoch))
 		}
 	case 2, 3, 4: // return; a process that only was silent keeps its incarnation
@@ -146,6 +167,12 @@ func (w *walk) step() {
 		w.propose(tp)
 	default:
 		w.produce(tp)
+	}
+}
+
+func (w *walk) wipe(id int32) {
+	for _, s := range w.logs {
+		s.has[id] = 0
 	}
 }
 

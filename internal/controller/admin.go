@@ -102,11 +102,13 @@ func (c *Controller) RegisterBroker(ctx context.Context, r control.Registration)
 	return c.register(ctx, r, true)
 }
 
-// register registers a broker. One that lives keeps its id; own: the wish is of this very process, which holds the
-// lock on the data directories, so a former incarnation has ended however alive its record looks.
+// register registers a broker. One that lives keeps its id. own: the wish is of this very process, which holds the
+// lock on the data directories, so a former incarnation has ended however alive its record looks; that is used where
+// this broker is the only one. Where there are others the record's session runs out first: after all have died, those
+// that do not come back and those that do must be fenced together (control.FenceAll).
 func (c *Controller) register(ctx context.Context, r control.Registration, own bool) (epoch int64, err error) {
 	rev, err := c.do(ctx, func(cl *control.Cluster) (control.Plan, error) {
-		if e := c.pulses.check(cl.Image, r); e != nil && !(own && r.ID == c.o.NodeID) {
+		if e := c.pulses.check(cl.Image, r); e != nil && !(own && r.ID == c.o.NodeID && len(cl.Image.Brokers()) == 1) {
 			return control.Plan{}, e
 		}
 		return cl.Register(r)

@@ -179,6 +179,7 @@ func registration(id int32, incarnation byte) *kmsg.BrokerRegistrationRequest {
 	for _, f := range control.Supported() {
 		q.Features = append(q.Features, kmsg.BrokerRegistrationRequestFeature{Name: f.Name, MinSupportedVersion: f.Min, MaxSupportedVersion: f.Max})
 	}
+	q.Features = append(q.Features, kmsg.BrokerRegistrationRequestFeature{Name: control.FeatureIntact, MaxSupportedVersion: 1})
 	return q
 }
 
@@ -687,5 +688,96 @@ func TestACordonedBrokerGetsNothingNew(t *testing.T) {
 		if slices.Contains(p.Replicas, 3) {
 			t.Fatalf("%+v", p)
 		}
+	}
+}
+
+// TestAllAreKilledAndOneDoesNotComeBack: the two that do have everything that was acknowledged, whoever was last.
+func TestAllAreKilledAndOneDoesNotComeBack(t *testing.T) {
+	r := newRig(t, "broker.session.timeout.ms=300")
+	r.three()
+	r.topic("t", 9, 1, 2, 3)
+	two := "2"
+	l := r.leader()
+	if errs := l.ctl.AlterConfigs(r.ctx, []control.ConfigChange{{Resource: meta.Resource{Type: meta.ResourceTopic, Name: "t"}, Ops: []control.ConfigOp{{Name: "min.insync.replicas", Value: &two}}}}, false); errs[0] != nil {
+		t.Fatal(errs[0])
+	}
+	for _, n := range r.all() {
+		r.kill(n)
+	}
+	at := time.Now()
+	var wg sync.WaitGroup
+	for _, id := range []int32{3, 1} {
+		n := r.start(id, "broker.session.timeout.ms=300")
+		wg.Go(func() {
+			for r.ctx.Err() == nil {
+				resp := r.ask(registration(id, 2)).(*kmsg.BrokerRegistrationResponse)
+				if resp.ErrorCode == 0 {
+					b := kmsg.NewPtrBrokerHeartbeatRequest()
+					b.Version, b.BrokerID, b.BrokerEpoch = 1, id, resp.BrokerEpoch
+					n.beats.Store(b)
+					return
+				}
+				if resp.ErrorCode != kerr.DuplicateBrokerRegistration.Code {
+					t.Errorf("broker %d: %v", id, kerr.ErrorForCode(resp.ErrorCode))
+					return
+				}
+				_ = wait(r.ctx)
+			}
+		})
+	}
+	wg.Wait()
+	r.until("all partitions have leaders", func(im *meta.Image) bool { return led(im, 1)+led(im, 3) == 9 })
+	t.Logf("all led again %v after the start", time.Since(at))
+	for n, p := range r.leader().ctl.Image().Topic("t").Partitions {
+		if p.Recovery != control.Recovered {
+			t.Errorf("partition %d was elected uncleanly: %+v", n, p)
+		}
+	}
+}
+
+func TestWhatIsAllowedNowIsElectedAtOnce(t *testing.T) {
+	r := newRig(t)
+	r.three()
+	r.topic("t", 1, 2)
+	r.topic("u", 1, 2, 3)
+	if x := r.propose("u", 0, 2); x.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatalf("%+v", x)
+	}
+	if r.nodes[2].ctl.Leads() {
+		t.Fatal("broker 2 leads although broker 1 was first")
+	}
+	r.kill(r.nodes[2])
+	r.until("nobody can lead", func(im *meta.Image) bool { return im.Partition("u", 0).Leader == -1 })
+	l := r.leader()
+	res, err := l.ctl.ElectLeaders(r.ctx, control.ElectPreferred, []meta.TopicPartition{{Topic: "u"}, {Topic: "x"}})
+	if err != nil || !errors.Is(res[0].Err, kerr.PreferredLeaderNotAvailable) || !errors.Is(res[1].Err, kerr.UnknownTopicOrPartition) {
+		t.Fatalf("%v %v", res, err)
+	}
+	yes := "true"
+	if errs := l.ctl.AlterConfigs(r.ctx, []control.ConfigChange{{Resource: meta.Resource{Type: meta.ResourceTopic, Name: "u"}, Ops: []control.ConfigOp{{Name: "unclean.leader.election.enable", Value: &yes}}}}, false); errs[0] != nil {
+		t.Fatal(errs[0])
+	}
+	r.until("the other replica leads", func(im *meta.Image) bool {
+		p := im.Partition("u", 0)
+		return p.Leader == 3 && p.Recovery == control.Recovering
+	})
+	if p := l.ctl.Image().Partition("t", 0); p.Leader != -1 {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestWhoJoinsBringsHisOwnClusterAlong(t *testing.T) {
+	r := newRig(t)
+	r.three()
+	st := config.StaticOf(map[string]string{"node.id": "9"})
+	s := r.h.Node(coord.Identity{NodeID: 9})
+	defer s.Close()
+	c := controller.New(controller.Options{Store: s, NodeID: 9, ClusterID: "abcdefghijklmnopqrstuv", Static: st, NewID: ids(9), Rand: func(int) int { return 0 }})
+	defer c.Close()
+	if err := c.Start(r.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Ready(r.ctx); !errors.Is(err, kerr.InconsistentClusterID) {
+		t.Errorf("ready: %v", err)
 	}
 }

@@ -111,6 +111,15 @@ func (c *Controller) tick(r *reign) {
 	if paused && !c.proven(r) {
 		return
 	}
+	// The dead go together: see control.FenceAll.
+	var dead []control.Decision
+	for len(decisions) > 0 && decisions[0].Verdict == control.VerdictFence {
+		dead, decisions = append(dead, decisions[0]), decisions[1:]
+	}
+	if err := c.fence(r, dead); err != nil || r.term.Ended() {
+		c.complain("fence", err)
+		return
+	}
 	for _, d := range decisions {
 		if err := c.execute(r, d); err != nil || r.term.Ended() {
 			c.complain("carry out a verdict", err)
@@ -160,13 +169,34 @@ func (c *Controller) proven(r *reign) bool {
 	return true
 }
 
+// fence fences the brokers that are dead, or ask for it.
+func (c *Controller) fence(r *reign, dead []control.Decision) error {
+	if len(dead) == 0 {
+		return nil
+	}
+	ids := make([]int32, len(dead)) // Decide speaks of the image's own registrations, so the epochs hold
+	for i, d := range dead {
+		ids[i] = d.ID
+	}
+	at := time.Now()
+	plan, err := c.cluster(r).FenceAll(ids)
+	if err != nil || plan.Len() == 0 {
+		return err
+	}
+	if out := c.carryOut(r, plan); out.err != nil {
+		return out.err
+	}
+	for _, d := range dead {
+		c.log.Info("broker: "+d.Verdict.String(), "broker", d.ID, "because", d.Reason, "records", plan.Len(), "ms", time.Since(at).Milliseconds())
+	}
+	return nil
+}
+
 func (c *Controller) execute(r *reign, d control.Decision) error {
 	cl := c.cluster(r)
 	var plan control.Plan
 	var err error
 	switch d.Verdict {
-	case control.VerdictFence:
-		plan, err = cl.Fence(d.ID, d.Epoch)
 	case control.VerdictLoseDirs:
 		plan, err = cl.LoseDirs(d.ID, d.Epoch, d.Dirs)
 	case control.VerdictDrain:

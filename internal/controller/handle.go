@@ -122,6 +122,10 @@ func (c *Controller) registration(ctx context.Context, conn uint64, req *kmsg.Br
 	}
 	r.Features = make([]control.FeatureRange, 0, len(req.Features)) // never nil: what another process supports is compared
 	for _, f := range req.Features {
+		if f.Name == control.FeatureIntact {
+			r.Intact = f.MaxSupportedVersion > 0
+			continue
+		}
 		r.Features = append(r.Features, control.FeatureRange{Name: f.Name, Min: f.MinSupportedVersion, Max: f.MaxSupportedVersion})
 	}
 	epoch, err := c.register(ctx, r, conn == 0)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -214,6 +215,9 @@ func request(r control.Registration) *kmsg.BrokerRegistrationRequest {
 	features := r.Features
 	if features == nil {
 		features = control.Supported()
+	}
+	if r.Intact {
+		features = append(slices.Clone(features), control.FeatureRange{Name: control.FeatureIntact, Max: 1})
 	}
 	for _, f := range features {
 		x := kmsg.NewBrokerRegistrationRequestFeature()
