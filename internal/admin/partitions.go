@@ -79,7 +79,7 @@ func (c *Client) Partitions(ctx context.Context, topics ...string) ([]PartitionS
 			}
 			for _, p := range t.Partitions {
 				out = append(out, PartitionState{
-					Topic: name, Partition: p.Partition, Leader: p.LeaderID, Epoch: p.LeaderEpoch, Replicas: p.Replicas, ISR: p.ISR,
+					Topic: name, Partition: p.Partition, Leader: p.LeaderID, Epoch: p.LeaderEpoch, Replicas: some(p.Replicas), ISR: some(p.ISR),
 					ELR: p.EligibleLeaderReplicas, LastELR: p.LastKnownELR, Offline: p.OfflineReplicas, Internal: t.IsInternal, topicID: t.TopicID,
 				})
 			}
@@ -98,6 +98,14 @@ func (c *Client) Partitions(ctx context.Context, topics ...string) ([]PartitionS
 		return out[i].Topic < out[j].Topic || out[i].Topic == out[j].Topic && out[i].Partition < out[j].Partition
 	})
 	return out, nil
+}
+
+// some is list, never nil: JSON then says [] and not null.
+func some(list []int32) []int32 {
+	if list == nil {
+		return []int32{}
+	}
+	return list
 }
 
 // PartitionsAndMinISR is Partitions with min.insync.replicas of each topic, where the caller may read it.

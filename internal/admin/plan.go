@@ -12,6 +12,7 @@ import (
 
 	"github.com/milena-mq/milena/internal/control"
 	"github.com/milena-mq/milena/internal/meta"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // Plan is moves that make a cluster even, or empty a broker. Nothing of it has happened yet.
@@ -240,7 +241,7 @@ func (c *Client) PlanFactor(ctx context.Context, topic string, n int) (Plan, err
 	}
 	switch {
 	case !found:
-		return Plan{}, fmt.Errorf("there is no topic %s", topic)
+		return Plan{}, fail("topic "+topic, kerr.UnknownTopicOrPartition, "there is none of that name")
 	case n < 1:
 		return Plan{}, errors.New("want at least 1 replica")
 	case n > len(up):

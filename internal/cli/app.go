@@ -23,11 +23,12 @@ type Serve func(ctx context.Context, s *config.Static, out io.Writer) error
 type IO struct {
 	In       io.Reader
 	Out, Err io.Writer
-	Env      []string // NAME=value
+	Env      []string      // NAME=value
+	Look     time.Duration // how often a command that waits for moves looks; 0: once a second
 }
 
 // OS is the process's own IO.
-func OS() IO { return IO{os.Stdin, os.Stdout, os.Stderr, os.Environ()} }
+func OS() IO { return IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Environ()} }
 
 // The exit codes.
 const (

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,14 +64,16 @@ has it can be a broker.`,
 	return c
 }
 
-// names splits HOST into its names, the first of which names the files.
-var hostPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?(\+[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?)*$`)
+// hostPattern is what HOST may look like. It names files, so there is no separator of paths in it.
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9:]([A-Za-z0-9._:-]*[A-Za-z0-9])?$`)
 
 // issue makes the authority where there is none, and a certificate for each host.
 func issue(dir string, hosts []string, now time.Time, valid time.Duration) ([]issued, error) {
 	for _, h := range hosts {
-		if !hostPattern.MatchString(h) {
-			return nil, usagef("%q: want the name or address of a broker, without a port", h)
+		for _, n := range strings.Split(h, "+") {
+			if !hostPattern.MatchString(n) || strings.Contains(n, ":") && net.ParseIP(n) == nil {
+				return nil, usagef("%q: want the name or address of a broker, without a port", n)
+			}
 		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -82,7 +85,7 @@ func issue(dir string, hosts []string, now time.Time, valid time.Duration) ([]is
 	}
 	list := []issued{}
 	for _, h := range hosts {
-		names := regexp.MustCompile(`\+`).Split(h, -1)
+		names := strings.Split(h, "+")
 		x := issued{names[0], filepath.Join(dir, names[0]+".crt"), filepath.Join(dir, names[0]+".key")}
 		if err := absent(x.Certificate, x.Key); err != nil {
 			return nil, err

@@ -60,6 +60,7 @@ var unstable = []struct {
 	{regexp.MustCompile(`(Id  +|"id": ")[A-Za-z0-9_-]{22}\b`), "${1}ID"},
 	{regexp.MustCompile(`in \d+\.\d s`), "in TIME"},
 	{regexp.MustCompile(`"seconds": [0-9.e-]+`), `"seconds": TIME`},
+	{regexp.MustCompile(`\d+(\.\d+)? [KMGTP]?i?B/s`), "RATE"},
 	{regexp.MustCompile(`\b1[789]\d{11}\b`), "MS"},
 	{regexp.MustCompile(`go1\.[0-9.a-z]+|(linux|darwin)/[a-z0-9]+`), "GO"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`), "WHEN"},
@@ -76,7 +77,7 @@ func (s *shell) run(line ...string) int {
 	s.t.Helper()
 	s.out.Reset()
 	s.errs.Reset()
-	code := run(s.t.Context(), line, IO{strings.NewReader(s.in), &s.out, &s.errs, s.env}, "1.2.3", s.serve)
+	code := run(s.t.Context(), line, IO{strings.NewReader(s.in), &s.out, &s.errs, s.env, time.Millisecond}, "1.2.3", s.serve)
 	fmt.Fprintf(&s.log, "$ milena %s\n%s", strings.Join(line, " "), stable(s.out.String()))
 	if s.errs.Len() > 0 {
 		fmt.Fprintf(&s.log, "! %s\n", strings.ReplaceAll(strings.TrimSuffix(stable(s.errs.String()), "\n"), "\n", "\n! "))
@@ -178,6 +179,11 @@ func TestWrongUseEndsWithTwo(t *testing.T) {
 		"consume x y -p 1", "consume x -F --to end", "consume x -g g --to end", "consume x -g g --from 5", "consume x -n -1", "group reset-offsets g",
 		"group reset-offsets g --to x", "serve extra", "serve --set log.retension.hours=1", "serve --set num.partitions=x", "serve --config /nowhere/x",
 		"serve --listen 127.0.0.1:1 --set listeners=PLAINTEXT://:2", "serve --listen 127.0.0.1", "version x", "topic list --timeout 0s", "cluster frob",
+		"cluster decommission", "cluster decommission x", "cluster decommission -- -1", "cluster rebalance now", "cluster rebalance --throttle fast", "cluster rebalance --parallel 0",
+		"cluster quorum remove x", "cluster quorum add 2", "cluster quorum remove 2", "cluster certs x", "cluster certs x a:9092", "cluster certs x ../a", "cluster certs x a --days 0", "topic reassign", "topic reassign x",
+		"topic reassign x --factor 2 --brokers 1", "topic reassign --factor 2", "topic reassign x --plan y", "topic reassign x --to 0", "topic reassign x --to 0=a", "topic reassign x --to 0=1,1",
+		"topic reassign x --factor -1", "topic reassign x --brokers 1,b", "topic elect-leaders", "topic elect-leaders x --all", "topic elect-leaders x y -p 1", "topic elect-leaders x --unclean",
+		"topic describe", "demo now", "demo --brokers 2", "demo --rate 0", "demo --every 1ms", "serve --peer 127.0.0.1:1 --set peer.listener=127.0.0.1:2",
 	} {
 		if code := s.run(strings.Fields(line)...); code != exitUsage {
 			t.Errorf("%s: code %d", line, code)
@@ -191,7 +197,7 @@ func TestWrongUseEndsWithTwo(t *testing.T) {
 
 func TestHelpPages(t *testing.T) {
 	s := &shell{t: t}
-	for _, line := range []string{"--help", "topic", "topic create --help", "produce --help", "consume --help", "group reset-offsets --help", "config --help", "serve --help", "version", "version -o json"} {
+	for _, line := range []string{"--help", "topic", "topic create --help", "produce --help", "consume --help", "group reset-offsets --help", "config --help", "serve --help", "cluster", "cluster status --help", "cluster add-broker --help", "cluster decommission --help", "cluster rebalance --help", "cluster quorum --help", "cluster certs --help", "topic reassign --help", "topic elect-leaders --help", "topic describe --help", "demo --help", "version", "version -o json"} {
 		if code := s.run(strings.Fields(line)...); code != 0 {
 			t.Errorf("%s: code %d", line, code)
 		}
@@ -273,7 +279,7 @@ func TestAPipeClosedEarlyIsNoError(t *testing.T) {
 		t.Fatal(s.errs.String())
 	}
 	var errs bytes.Buffer
-	code := run(t.Context(), []string{"consume", "letters"}, IO{strings.NewReader(""), &closed{n: 70000}, &errs, s.env}, "", nil)
+	code := run(t.Context(), []string{"consume", "letters"}, IO{strings.NewReader(""), &closed{n: 70000}, &errs, s.env, 0}, "", nil)
 	if code != exitOK || errs.Len() > 0 {
 		t.Errorf("code %d, %s", code, errs.String())
 	}
@@ -287,7 +293,7 @@ func TestFollowEndsWithItsContext(t *testing.T) {
 	r, w := io.Pipe()
 	done := make(chan int)
 	go func() {
-		code := run(ctx, []string{"consume", "letters", "-F"}, IO{strings.NewReader(""), w, io.Discard, s.env}, "", nil)
+		code := run(ctx, []string{"consume", "letters", "-F"}, IO{strings.NewReader(""), w, io.Discard, s.env, 0}, "", nil)
 		w.Close()
 		done <- code
 	}()
@@ -413,6 +419,6 @@ func FuzzFormat(f *testing.F) {
 func BenchmarkVersion(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		run(b.Context(), []string{"version"}, IO{strings.NewReader(""), io.Discard, io.Discard, nil}, "", nil)
+		run(b.Context(), []string{"version"}, IO{strings.NewReader(""), io.Discard, io.Discard, nil, 0}, "", nil)
 	}
 }

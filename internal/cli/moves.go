@@ -21,7 +21,7 @@ type moveFlags struct {
 
 func (f *moveFlags) add(c *cobra.Command) {
 	p := c.Flags()
-	p.StringVar(&f.throttle, "throttle", "50MiB", "bytes per second that each broker sends and takes for the moves, such as 20MiB; 0 is no limit")
+	p.StringVar(&f.throttle, "throttle", "50MiB", "bytes per second that each broker sends and takes for this; 0 is no limit")
 	p.IntVar(&f.parallel, "parallel", 20, "partitions that move at a time")
 	p.BoolVar(&f.dry, "dry-run", false, "print the plan with its reasons, change nothing")
 	p.BoolVarP(&f.yes, "yes", "y", false, "do not ask")
@@ -101,7 +101,7 @@ func (a *app) carry(cmd *cobra.Command, plan admin.Plan, f *moveFlags, again str
 		return err
 	}
 	show := a.moving(time.Now())
-	o.Progress = show.step
+	o.Progress, o.Every = show.step, a.io.Look
 	err = a.client().Carry(cmd.Context(), plan, o)
 	show.end()
 	return goOnWith(err, again)

@@ -92,9 +92,9 @@ func (a *app) reassign(cmd *cobra.Command, got []string, f *reassignFlags) error
 	if f.dry {
 		return a.showPlan(plan)
 	}
-	if len(plan.Moves) == 0 && len(plan.Stuck) > 0 {
+	if len(plan.Stuck) > 0 {
 		m := plan.Stuck[0]
-		return fmt.Errorf("%s cannot move there: %s-%d is on %s", plural(int64(len(plan.Stuck)), "partition"), m.Topic, m.Partition, ids(m.From))
+		return fmt.Errorf("%s cannot move there: %s-%d has %s, and there are not as many of these brokers that are up", plural(int64(len(plan.Stuck)), "partition"), m.Topic, m.Partition, plural(int64(len(m.From)), "replica"))
 	}
 	if len(plan.Moves) > 0 {
 		if err := a.carry(cmd, plan, &f.moveFlags, "the same command"); err != nil {
