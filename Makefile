@@ -25,6 +25,7 @@ lint:
 
 test-clients: build
 	test/clients/run
+	BROKER=milena3 test/clients/run
 
 # The main job on real input, full size: over two million lines, three SIGKILLs.
 realinput: build

@@ -173,7 +173,7 @@ public final class ClusterTools {
         String was = from;
         String to = found.stream().filter(d -> !d.equals(was)).findFirst().orElseThrow(() -> new AssertionError("one directory: " + o));
         Path f = json("{\"version\":1,\"partitions\":[{\"topic\":\"" + t + "\",\"partition\":2,\"replicas\":[3,1],\"log_dirs\":[\"" + to + "\",\"any\"]}]}");
-        reassign("--execute", "--reassignment-json-file", f.toString()).ok().must("Successfully started log directory move");
+        reassign("--execute", "--reassignment-json-file", f.toString()).ok().must("Successfully started moving log directory to " + to + " for replica " + t + "-2 with broker 3");
         verify(f, "Reassignment of replica " + t + "-2-3 completed successfully.");
         String now = Tools.run(Tools.T + "LogDirsCommand", "", Tools.with("--describe", "--topic-list", t, "--broker-list", "3")).ok().out();
         Proof.equal(now.contains("\"isFuture\":true"), false, "still a future replica: " + now);

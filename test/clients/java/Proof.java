@@ -31,7 +31,7 @@ final class Proof {
                 }
             }
             String m = String.valueOf(c.getMessage()).replace('\n', '|');
-            say("FAIL " + client + "/" + what + " " + c.getClass().getSimpleName() + ": " + m.substring(0, Math.min(400, m.length())) + at);
+            say("FAIL " + client + "/" + what + " " + c.getClass().getSimpleName() + ": " + m.substring(0, Math.min(900, m.length())) + at);
         }
     }
 
