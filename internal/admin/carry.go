@@ -50,6 +50,7 @@ type carrier struct {
 	begun  map[partition]Move // begun, and not seen done
 	bytes  int64              // of what is done
 	done   int
+	unsure int // asked for, without an answer yet: they may have begun
 	refuse []error
 }
 
@@ -76,7 +77,9 @@ func (c *Client) Carry(ctx context.Context, plan Plan, o CarryOptions) error {
 	for {
 		err := k.step(ctx)
 		if ctx.Err() != nil {
-			return &Interrupted{Progress: k.progress(nil), Throttled: o.Throttle > 0}
+			p := k.progress(nil)
+			p.Moving += k.unsure
+			return &Interrupted{Progress: p, Throttled: o.Throttle > 0}
 		}
 		if err == nil {
 			failed = 0
@@ -135,8 +138,10 @@ func (k *carrier) begin(ctx context.Context, wave []Move) error {
 	refused, err := k.c.reassign(ctx, wave)
 	if err != nil {
 		k.next -= len(wave) // whether they were taken is not known: to ask again for the same changes nothing
+		k.unsure = len(wave)
 		return err
 	}
+	k.unsure = 0
 	for _, m := range wave {
 		switch err := refused[partition{m.Topic, m.Partition}]; {
 		case err == nil:
