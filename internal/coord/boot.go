@@ -114,7 +114,7 @@ func joining(own Peer, from string, members []bootMember) (*plan, string, error)
 	for _, m := range members {
 		if m.Peer == own.Addr {
 			if m.Ran {
-				return nil, "", fmt.Errorf("%w: the brokers that hold the cluster's metadata know broker %d at %s, but its own part is gone from this disk; to replace it, run: milena cluster replace-member --bootstrap-server HOST:PORT %d@%s", ErrWiped, own.Node, own.Addr, own.Node, own.Addr)
+				return nil, "", fmt.Errorf("%w: the brokers that hold the cluster's metadata know broker %d at %s, but its part of it is not on this disk; run milena cluster quorum remove %d, then milena cluster quorum add %d %s, and start this broker again", ErrWiped, own.Node, own.Addr, own.Node, own.Node, own.Addr)
 			}
 			known = true
 			p.members[memberName(own.Node)] = m.Peer
@@ -126,7 +126,7 @@ func joining(own Peer, from string, members []bootMember) (*plan, string, error)
 		p.members["m"+strconv.FormatUint(m.ID, 16)] = m.Peer // only addresses are compared
 	}
 	if !known {
-		return nil, "", fmt.Errorf("%w: the cluster at %s exists and does not have broker %d at %s in its quorum; start it with join = %s, or first run: milena cluster add-member --bootstrap-server HOST:PORT %d@%s", ErrNoMember, from, own.Node, own.Addr, from, own.Node, own.Addr)
+		return nil, "", fmt.Errorf("%w: the cluster at %s exists and does not have broker %d at %s in its quorum; start it with join = %s, or first run milena cluster quorum add %d %s", ErrNoMember, from, own.Node, own.Addr, from, own.Node, own.Addr)
 	}
 	return p, "", nil
 }
