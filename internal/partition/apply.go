@@ -88,9 +88,7 @@ func (s *Set) Apply(im *meta.Image, d *meta.Delta) {
 	if d == nil || !s.apply.started {
 		// Strays first: a topic deleted and created again while this broker was down has their name.
 		s.removeStrays(im)
-		for _, t := range im.Topics() {
-			s.upsert(im, t, nil)
-		}
+		s.carry(s.everything(im))
 		s.apply.started = true
 		s.resumeMoves()
 		return
@@ -101,24 +99,32 @@ func (s *Set) Apply(im *meta.Image, d *meta.Delta) {
 			s.remove(id)
 		}
 	}
+	var ws []*work
 	for _, id := range d.TopicIDs() {
 		if td := d.Topics[id]; td.New != nil {
-			s.upsert(im, td.New, td.Partitions)
+			ws = append(ws, s.prepare(im, td.New, td.Partitions))
 		}
 	}
+	s.carry(ws)
 	for _, t := range s.configured(d) {
 		s.configure(im, t)
 	}
 	switch now := &s.apply.view; {
 	case now.present != was.present || now.unfenced != was.unfenced:
-		for _, t := range im.Topics() {
-			s.upsert(im, t, nil)
-		}
+		s.carry(s.everything(im))
 	case len(d.Brokers) > 0 || now.lag != was.lag:
 		for _, p := range s.all() {
 			p.refresh(now)
 		}
 	}
+}
+
+func (s *Set) everything(im *meta.Image) []*work {
+	var ws []*work
+	for _, t := range im.Topics() {
+		ws = append(ws, s.prepare(im, t, nil))
+	}
+	return ws
 }
 
 // configured lists the hosted topics whose configuration a delta touches.
@@ -181,15 +187,30 @@ func (s *Set) countTimed(old, c *Config) {
 // job is one partition that upsert works on.
 type job struct {
 	n       int32
+	t       *topic
 	rec     *meta.Partition
 	p       *Partition
 	d       *dir // where to create it
 	fresh   bool // p is not published yet
+	want    role
 	changed bool
+	err     error
+}
+
+// work is what an image asks of one topic.
+type work struct {
+	t    *topic
+	mt   *meta.Topic
+	jobs []job
 }
 
 // upsert creates or changes the given partitions of a topic, nil for all.
 func (s *Set) upsert(im *meta.Image, mt *meta.Topic, nums []int32) {
+	s.carry([]*work{s.prepare(im, mt, nums)})
+}
+
+// prepare plans what upsert has to do.
+func (s *Set) prepare(im *meta.Image, mt *meta.Topic, nums []int32) *work {
 	s.mu.RLock()
 	t := s.mu.byID[mt.ID]
 	s.mu.RUnlock()
@@ -204,23 +225,64 @@ func (s *Set) upsert(im *meta.Image, mt *meta.Topic, nums []int32) {
 			nums = append(nums, int32(n))
 		}
 	}
-	jobs := s.plan(t, mt, nums)
+	return &work{t, mt, s.plan(t, mt, nums)}
+}
+
+// carry does what was prepared, for all topics at once: the epochs of the partitions that this broker begins to lead
+// become durable together. One after the other they would cost two syncs each, while nobody can write to any of them.
+func (s *Set) carry(ws []*work) {
+	var jobs []*job
+	for _, w := range ws {
+		for i := range w.jobs {
+			w.jobs[i].t = w.t
+			jobs = append(jobs, &w.jobs[i])
+		}
+	}
 	inParallel(len(jobs), func(i int) {
-		j := &jobs[i]
+		j := jobs[i]
 		if j.p == nil && j.d != nil {
-			j.p, j.fresh = s.create(t, j), true
+			j.p, j.fresh = s.create(j.t, j), true
 		}
 		if j.p != nil {
-			j.changed, _ = j.p.assign(s.o.NodeID, &s.apply.view, j.rec) // an error has taken the disk offline
+			j.want, j.changed = j.p.resign(s.o.NodeID, &s.apply.view, j.rec)
 		}
 	})
-	s.publish(t, mt, jobs)
-	for _, j := range jobs {
-		if j.p != nil {
-			s.place(j.p, j.rec)
+	s.beginEpochs(jobs)
+	inParallel(len(jobs), func(i int) {
+		if j := jobs[i]; j.changed && j.err == nil {
+			j.p.take(s.o.NodeID, &s.apply.view, j.rec, j.want)
 		}
-		if j.changed {
-			s.tell(j.p)
+	})
+	for _, w := range ws {
+		s.publish(w.t, w.mt, w.jobs)
+		for _, j := range w.jobs {
+			if j.p != nil {
+				s.place(j.p, j.rec)
+			}
+			if j.changed {
+				s.tell(j.p)
+			}
+		}
+	}
+}
+
+// beginEpochs makes the leader epochs durable that this broker is about to lead. Synced before the first append: a leader
+// whose epoch is not on disk would, after a crash, let followers keep what it never had (trap 11).
+func (s *Set) beginEpochs(jobs []*job) {
+	for _, d := range s.dirs {
+		var logs []*storage.Log
+		var epochs []int32
+		var of []*job
+		for _, j := range jobs {
+			if j.changed && j.want == roleLead && j.p.dir == d {
+				logs, epochs, of = append(logs, j.p.log), append(epochs, j.rec.LeaderEpoch), append(of, j)
+			}
+		}
+		for i, err := range d.d.AssignEpochs(logs, epochs, inParallel) {
+			if err != nil {
+				of[i].err = err // an error of the disk takes the directory offline
+				s.storageError(of[i].p, err)
+			}
 		}
 	}
 }

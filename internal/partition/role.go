@@ -78,16 +78,32 @@ func (p *Partition) roleLocked() role {
 }
 
 // assign carries out what the image says about the partition; changed says that the role or the epoch is
-// another one now. self is this broker.
+// another one now. self is this broker. Set.carry does the same for many, with one sync for all.
 func (p *Partition) assign(self int32, v *view, rec *meta.Partition) (changed bool, err error) {
+	want, changed := p.resign(self, v, rec)
+	if !changed {
+		return false, nil
+	}
+	if want == roleLead {
+		if err := p.log.AssignEpoch(rec.LeaderEpoch, p.log.End()); err != nil {
+			p.set.storageError(p, err)
+			return true, err
+		}
+	}
+	p.take(self, v, rec, want)
+	return true, nil
+}
+
+// resign ends the role that the partition has, unless the image leaves it as it is. It has no role then, until take.
+func (p *Partition) resign(self int32, v *view, rec *meta.Partition) (want role, changed bool) {
 	to := v.assignment(rec, p.topic.cfg.Load().MinISR)
-	want := v.role(self, rec)
+	want = v.role(self, rec)
 	p.app.Lock()
 	defer p.app.Unlock()
 	p.mu.Lock()
 	if p.mu.epoch == rec.LeaderEpoch && p.roleLocked() == want || p.mu.gone != nil {
 		p.stepAndUnlock(isr.In{Kind: isr.Assigned, To: to})
-		return false, nil
+		return want, false
 	}
 	// The old role ends first: an append of the old epoch must not slip in behind the new epoch's start.
 	p.mu.leader, p.mu.follower, p.mu.epoch = nil, nil, rec.LeaderEpoch
@@ -95,24 +111,24 @@ func (p *Partition) assign(self int32, v *view, rec *meta.Partition) (changed bo
 	due := p.endLocked()
 	p.mu.Unlock()
 	endAll(due, kerr.NotLeaderForPartition)
+	return want, true
+}
+
+// take begins the new role. The epoch of a leader is durable already.
+func (p *Partition) take(self int32, v *view, rec *meta.Partition, want role) {
+	p.app.Lock()
+	defer p.app.Unlock()
 	switch want {
 	case roleLead:
-		return true, p.lead(self, to)
+		p.lead(self, v.assignment(rec, p.topic.cfg.Load().MinISR))
 	case roleFollow:
 		p.follow(rec)
 	}
-	return true, nil
 }
 
 // lead begins a leader epoch. It runs under app.
-func (p *Partition) lead(self int32, to isr.Assignment) error {
+func (p *Partition) lead(self int32, to isr.Assignment) {
 	end := p.log.End()
-	// Synced before the first append: a leader whose epoch is not on disk would, after a crash, let
-	// followers keep what it never had (trap 11).
-	if err := p.log.AssignEpoch(to.LeaderEpoch, end); err != nil {
-		p.set.storageError(p, err)
-		return err
-	}
 	flushed := p.durableEnd()
 	l := isr.NewLeader(self, to, p.log.HW(), flushed, end)
 	p.mu.Lock()
@@ -124,7 +140,6 @@ func (p *Partition) lead(self int32, to isr.Assignment) error {
 	if flushed < end {
 		p.dir.flusher.mark(p)
 	}
-	return nil
 }
 
 // durableEnd is up to where the log counts as durable: the disk's word, or the log end for a topic that
