@@ -368,8 +368,8 @@ public final class JavaClient {
         var e = admin.describeConfigs(List.of(res), new DescribeConfigsOptions().includeSynonyms(true).includeDocumentation(true)).all().get().get(res).get("retention.ms");
         Proof.equal(e.source() + " " + e.type() + " " + (e.documentation() != null) + " " + e.synonyms().get(0).name(), "DYNAMIC_TOPIC_CONFIG LONG true retention.ms", "config entry");
         var c = admin.describeCluster();
-        int id = c.nodes().get().iterator().next().id();
-        Proof.equal(c.controller().get().id(), id, "controller");
+        int id = c.nodes().get().iterator().next().id(), controller = c.controller().get().id();
+        Proof.equal(c.nodes().get().stream().anyMatch(n -> n.id() == controller), true, "controller " + controller + " is a broker");
         var dirs = admin.describeLogDirs(List.of(id)).allDescriptions().get().get(id);
         Proof.equal(dirs.values().stream().anyMatch(d -> d.replicaInfos().containsKey(new TopicPartition(t, 0))), true, "log dir lists the partition");
         var brokerConf = new ConfigResource(ConfigResource.Type.BROKER, "" + id);
