@@ -56,9 +56,12 @@ type In struct {
 	Replica int32 // Fetched
 	// BrokerEpoch of the follower's incarnation (Fetched); -1: it did not say, and is not compared.
 	BrokerEpoch int64
-	To          Assignment // Assigned, Answered with Committed
-	Seq         int64      // Answered
-	Answer      Answer     // Answered
+	// Behind says that the follower's log start is below the one that this leader shows (Fetched): it may not
+	// join the set yet. Led by it, the partition would show again what DeleteRecords has taken (invariant I20).
+	Behind bool
+	To     Assignment // Assigned, Answered with Committed
+	Seq    int64      // Answered
+	Answer Answer     // Answered
 }
 
 // Out is what came of an input.
@@ -76,6 +79,7 @@ type follower struct {
 	end    int64 // everything below is on its disk; -1: not heard of in this epoch
 	inSync bool  // in the committed set
 	epoch  int64 // broker epoch of its last fetch; -1: not told
+	behind bool  // its log start was below the leader's then
 
 	caughtUp  det.Instant // last moment at which it had everything
 	fetched   det.Instant // moment of its last fetch
@@ -166,7 +170,7 @@ func (l *Leader) fetched(f *follower, now det.Instant, in In) bool {
 		// It has all that there was when it asked before; what came since does not make it late.
 		f.caughtUp = max(f.caughtUp, f.fetched)
 	}
-	f.fetched, f.endAtLast = now, l.end
+	f.fetched, f.endAtLast, f.behind = now, l.end, in.Behind
 	return true
 }
 

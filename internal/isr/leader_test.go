@@ -91,7 +91,7 @@ func play(t *testing.T, script string) string {
 			if args["epoch"] != "" {
 				epoch = num("epoch")
 			}
-			o = l.Step(now, In{Kind: Fetched, Replica: int32(num("by")), Offset: num("at"), BrokerEpoch: epoch})
+			o = l.Step(now, In{Kind: Fetched, Replica: int32(num("by")), Offset: num("at"), BrokerEpoch: epoch, Behind: args["behind"] == "yes"})
 		case "tick":
 			o = l.Step(now, In{Kind: Tick})
 		case "answered":

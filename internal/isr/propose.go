@@ -76,10 +76,10 @@ func (p *pending) retry() det.Instant {
 func (l *Leader) Pending() *Proposal { return l.pending.p }
 
 // eligible says that the controller would let a follower into the set: known, active, and the very
-// incarnation that fetched.
+// incarnation that fetched. One whose log begins earlier than the leader's has to wait.
 func (l *Leader) eligible(f *follower) bool {
 	b, ok := l.broker(f.id)
-	return ok && b.Active && (f.epoch == -1 || f.epoch == b.Epoch)
+	return ok && b.Active && !f.behind && (f.epoch == -1 || f.epoch == b.Epoch)
 }
 
 // joins says that a follower outside the set is about to join, so that the high watermark waits for

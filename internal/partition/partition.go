@@ -66,6 +66,7 @@ type Partition struct {
 		bytes    int64           // cumulative bytes that the high watermark has passed
 		written  int64           // cumulative bytes that were appended
 		starts   map[int32]int64 // log starts of the followers, as they told them
+		elr      []int32         // eligible leader replicas of the latest assignment seen; shared
 		told     map[int32]int64 // high watermarks that followers which serve consumers were told
 	}
 }

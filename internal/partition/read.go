@@ -143,7 +143,8 @@ func (p *Partition) fetched(r *ReadRequest, epoch int32, hw int64) int64 {
 		p.mu.Unlock()
 		return hw
 	}
-	due := p.raisedLocked(l.Step(p.set.instant(), isr.In{Kind: isr.Fetched, Replica: r.Replica, Offset: r.Offset, BrokerEpoch: r.BrokerEpoch}), nil)
+	behind := r.LogStart >= 0 && r.LogStart < p.log.Start()
+	due := p.raisedLocked(l.Step(p.set.instant(), isr.In{Kind: isr.Fetched, Replica: r.Replica, Offset: r.Offset, BrokerEpoch: r.BrokerEpoch, Behind: behind}), nil)
 	due = p.startedLocked(r.Replica, r.LogStart, due)
 	hw = l.HW()
 	p.mu.Unlock()

@@ -21,7 +21,8 @@ func (p *Partition) startedLocked(replica int32, start int64, due []wait) []wait
 }
 
 // lowLocked is the low watermark: the smallest log start of the live replicas (kafka.md 3.10). A replica whose
-// broker is not active does not hold it; one that has not told its start yet counts as zero.
+// broker is not active does not hold it, unless it might lead next: in sync (it shuts down) or eligible (ELR, KIP-966).
+// Else what is confirmed as deleted could be shown again. One that has not told its start yet counts as zero.
 func (p *Partition) lowLocked() int64 {
 	low := p.log.Start()
 	if p.mu.leader == nil {
@@ -33,7 +34,7 @@ func (p *Partition) lowLocked() int64 {
 			continue
 		}
 		for _, b := range to.Brokers {
-			if b.ID == id && b.Active {
+			if b.ID == id && (b.Active || slices.Contains(to.ISR, id) || slices.Contains(p.mu.elr, id)) {
 				low = min(low, p.mu.starts[id])
 			}
 		}

@@ -101,6 +101,7 @@ func (p *Partition) resign(self int32, v *view, rec *meta.Partition) (want role,
 	p.app.Lock()
 	defer p.app.Unlock()
 	p.mu.Lock()
+	p.mu.elr = rec.ELR
 	if p.mu.epoch == rec.LeaderEpoch && p.roleLocked() == want || p.mu.gone != nil {
 		p.stepAndUnlock(isr.In{Kind: isr.Assigned, To: to})
 		return want, false
