@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func Run(ctx context.Context, o Options) (Tally, error) {
 	if err != nil {
 		return Tally{}, err
 	}
-	d := &show{o: o, dir: dir, ledger: newLedger(o.Parts), begun: time.Now(), restart: map[int]time.Time{}}
+	d := &show{o: o, dir: dir, ledger: newLedger(o.Parts), begun: time.Now(), restart: map[int]time.Time{}, died: map[int]int{}}
 	defer func() {
 		if !o.Keep {
 			_ = os.RemoveAll(dir) // below the system's temporary directory: what stays is cleaned up there
@@ -118,9 +119,10 @@ type show struct {
 	events   []event
 	kills    int
 	crashes  int
-	victim   int       // index of the broker that was killed last; valid while struck is set
-	struck   time.Time // when; zero: nothing to be measured
-	led      []int32   // what it led then
+	victim   int         // index of the broker that was killed last; valid while struck is set
+	struck   time.Time   // when; zero: nothing to be measured
+	led      []int32     // what it led then
+	died     map[int]int // number of the kill that a broker died of last
 	restart  map[int]time.Time
 	whole    bool // all copies were in sync when last looked
 	nextKill time.Time
@@ -294,13 +296,16 @@ func (d *show) kill(v view, now time.Time) {
 	for _, p := range v.parts {
 		leads[p.Leader] = append(leads[p.Leader], p.Partition)
 	}
+	// Of several that lead as many it is the one that has lived longest: each has its turn.
 	best := 0
 	for i, c := range d.fleet.brokers {
-		if len(leads[c.id]) > len(leads[d.fleet.brokers[best].id]) {
+		old := d.fleet.brokers[best]
+		if cmp.Or(cmp.Compare(len(leads[c.id]), len(leads[old.id])), cmp.Compare(d.died[best], d.died[i])) > 0 {
 			best = i
 		}
 	}
 	c := d.fleet.brokers[best]
+	d.died[best] = d.kills + 1
 	d.victim, d.led, d.struck, d.whole = best, leads[c.id], now, false
 	d.ledger.mark(d.led)
 	c.signal(syscall.SIGKILL)

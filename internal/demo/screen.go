@@ -148,7 +148,11 @@ func (p *picture) lines(k ink, columns, rows int) []string {
 	if rows >= roomy {
 		per = len(p.parts)
 	}
-	out = append(out, p.table(k, per)...)
+	// What was promised is shown before where it lies.
+	const below = 8 // rows of the figures, and at least two of what happened
+	if len(out)+per+1+below <= rows {
+		out = append(out, p.table(k, per)...)
+	}
 	room := max(8, columns-44)
 	out = append(out, "",
 		fmt.Sprintf("  acknowledged %s %9s/s  %s", k.bold(pad(group3(p.acked), 13)), group3(int64(p.ackRate)), k.bars(p.ackBars, p.rate, room)),
