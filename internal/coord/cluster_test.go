@@ -109,7 +109,8 @@ func (n *node) open(cluster []coord.Peer, change ...func(*coord.EtcdOptions)) er
 // down ends the member and its port.
 func (n *node) down(t testing.TB, end func() error) {
 	t.Helper()
-	n.wire.Cut() // a process that is gone takes its connections with it
+	n.wire.Cut() // a process that is gone takes its connections with it, and its port
+	_ = n.wire.Listener.Close()
 	if err := end(); err != nil {
 		t.Errorf("end of member %d: %v", n.id, err)
 	}
@@ -385,12 +386,11 @@ func TestOrderlyEndHandsTheLeadOver(t *testing.T) {
 	nodes := cluster(t, 3)
 	old, term := lead(t, ctx, nodes...)
 	began := time.Now()
-	old.down(t, func() error {
-		// The port stays open while the lead moves.
-		old.wire.Mend()
-		return old.Close()
-	})
+	if err := old.Close(); err != nil { // the port stays open while the lead moves
+		t.Error(err)
+	}
 	closed := time.Since(began)
+	old.Etcd = nil
 	_, next := lead(t, ctx, but(nodes, old)...)
 	took := time.Since(began)
 	t.Logf("closed in %v, new term after %v", closed, took)
@@ -799,5 +799,20 @@ func TestAFullStoreOfThree(t *testing.T) {
 	}
 	if _, err := m.Append(ctx, next, []meta.Change{{Key: "k", Value: big}}); err != nil {
 		t.Errorf("append after a clean-up: %v", err)
+	}
+}
+
+// With an election timeout of seconds, the death of a process is still answered in a fraction of one.
+func TestAProcessThatIsGoneIsReplacedBeforeTheTimeout(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	const ticks, tick = 80, 40 * time.Millisecond
+	nodes := cluster(t, 3, func(o *coord.EtcdOptions) { o.Tick, o.ElectionTicks = tick, ticks })
+	old, term := lead(t, ctx, nodes...)
+	began := time.Now()
+	old.down(t, old.Crash)
+	_, next := lead(t, ctx, but(nodes, old)...)
+	if took := time.Since(began); took >= ticks*tick || next.Epoch != term.Epoch+1 {
+		t.Errorf("term %d after %v; the election timeout is %v", next.Epoch, took, ticks*tick)
 	}
 }

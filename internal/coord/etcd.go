@@ -155,9 +155,10 @@ func (e *Etcd) start(o *EtcdOptions) error {
 	}
 	e.others = &callers{o: o}
 	e.serveGRPC(o.GRPC)
-	e.wg.Add(2)
+	e.wg.Add(3)
 	go e.announce(o)
 	go e.steward()
+	go e.sentinel(o)
 	if founding {
 		e.wg.Add(1)
 		go e.founded(o)

@@ -59,6 +59,8 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == bootPath:
 		d.answer(w, r, s, h != nil)
+	case r.URL.Path == alivePath:
+		d.holdOn(w, r)
 	case h == nil:
 		http.Error(w, "the coordination store is starting", http.StatusServiceUnavailable)
 	default:

@@ -1,0 +1,147 @@
+package coord
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// The death of a process can be seen: its connections close, and its port refuses new ones. Raft does not
+// look, it waits until nothing has come for an election timeout. So every member keeps one request open at
+// the member that leads, and when that ends and the port refuses, the member stands for election at once,
+// in the way that raft has for handing the lead over. This is never unsafe: it is an election, with a new
+// term and a majority of votes. It would be a nuisance if the leader were alive after all, so it happens
+// once in a while only. A leader that is frozen, cut off or without power is left to raft's timeout.
+
+const (
+	alivePath = "/milena/alive"
+	// refusals in a row, refusalEvery apart, are a dead process and not one that is being replaced.
+	refusals     = 3
+	refusalEvery = 15 * time.Millisecond
+	refusalLimit = 100 * time.Millisecond // of one attempt to connect
+	// standAfter is what a member leaves to each one before it: two that stand at once both lose.
+	standAfter = 120 * time.Millisecond
+	// standAgain is the least time between two elections that this member begins so.
+	standAgain = 5 * time.Second
+)
+
+// holdOn is the other end of the request that stays open.
+func (d *door) holdOn(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusOK)
+	if f, ok := w.(http.Flusher); ok {
+		f.Flush()
+	}
+	<-r.Context().Done()
+}
+
+// sentinel watches the process that leads the engine.
+func (e *Etcd) sentinel(o *EtcdOptions) {
+	defer e.wg.Done()
+	hc := bootClient(o)
+	hc.Timeout = 0
+	defer hc.CloseIdleConnections()
+	var stood time.Time
+	for e.ctx.Err() == nil {
+		changed := e.srv.LeaderChangedNotify()
+		leader := e.srv.Leader()
+		m := e.srv.Cluster().Member(leader)
+		if leader == 0 || leader == e.srv.MemberID() || m == nil {
+			select {
+			case <-changed:
+			case <-time.After(stewardEvery):
+			case <-e.ctx.Done():
+			}
+			continue
+		}
+		addr := urlAddr(m.PeerURLs)
+		u := o.peerURL(addr)
+		u.Path = alivePath
+		e.stayWith(hc, u.String(), changed)
+		if e.ctx.Err() != nil || e.srv.Leader() != leader {
+			continue
+		}
+		if time.Since(stood) > standAgain && e.refuses(o.Local, addr) && e.stand(leader) {
+			stood = time.Now()
+			continue
+		}
+		wait(e.ctx, refusalEvery*refusals)
+	}
+}
+
+// stayWith returns when the request at the leader has ended, or another member leads.
+func (e *Etcd) stayWith(hc *http.Client, u string, changed <-chan struct{}) {
+	ctx, stop := until(e.ctx, changed, nil)
+	defer stop()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return
+	}
+	resp, err := hc.Do(req)
+	if err != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxBootBytes))
+	_ = resp.Body.Close()
+}
+
+// refuses says that nobody listens at an address, several times in a row.
+func (e *Etcd) refuses(local net.IP, addr string) bool {
+	for i := range refusals {
+		if i > 0 && !wait(e.ctx, refusalEvery) {
+			return false
+		}
+		ctx, cancel := context.WithTimeout(e.ctx, refusalLimit)
+		c, err := dialer(local).DialContext(ctx, "tcp", addr)
+		cancel()
+		if err == nil {
+			_ = c.Close()
+			return false
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return false
+		}
+	}
+	return true
+}
+
+// stand stands for election, unless this member has no vote or another one was quicker.
+func (e *Etcd) stand(dead types.ID) bool {
+	self := e.srv.MemberID()
+	rank := time.Duration(0)
+	for _, m := range e.srv.Cluster().Members() {
+		switch {
+		case m.ID == self && m.IsLearner:
+			return false
+		case m.ID < self && m.ID != dead && !m.IsLearner:
+			rank++
+		}
+	}
+	changed := e.srv.LeaderChangedNotify()
+	if rank > 0 {
+		t := time.NewTimer(rank * standAfter)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-changed:
+			return false
+		case <-e.ctx.Done():
+			return false
+		}
+	}
+	if e.srv.Leader() != dead {
+		return false
+	}
+	e.log.log.Info("the process that leads the coordination store is gone: standing for election", "member", dead)
+	ctx, cancel := context.WithTimeout(e.ctx, answerTimeout)
+	defer cancel()
+	// The message with which a leader asks another member to take over, in its name.
+	to, from := uint64(self), uint64(dead)
+	return e.srv.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), To: &to, From: &from}) == nil
+}
