@@ -23,7 +23,7 @@ type Follower struct {
 	epoch  int32
 	m      *isr.Follower // stepped under app
 	seq    int64         // of the ask that waits for an answer
-	behind int64         // bytes appended since the last sync, while far behind
+	behind int64         // bytes appended since the last sync
 }
 
 // Step says what a Follower wants next.
@@ -61,10 +61,6 @@ type Answer struct {
 	Known  bool
 	LogEnd int64
 }
-
-// syncBehind bounds what a follower far behind appends between two syncs: the disk works meanwhile, and
-// the last sync, which it waits for, finds little left.
-const syncBehind = 32 << 20
 
 // follow begins to follow in a leader epoch. It runs under app.
 func (p *Partition) follow(rec *meta.Partition) {
@@ -207,12 +203,8 @@ func (f *Follower) carry(in isr.FollowerIn, add func() error) Next {
 			if later || o.Act == isr.Retry {
 				n.Step = Later
 			}
-			f.syncBehind(o.Offset)
 			return n
 		case isr.Flush:
-			if !later {
-				f.behind = 0
-			}
 			return Next{Step: Sync}
 		case isr.Append:
 			later = add() != nil
@@ -237,12 +229,13 @@ func (f *Follower) carry(in isr.FollowerIn, add func() error) Next {
 	}
 }
 
-// syncBehind lets the disk work on what a follower far behind has appended, without waiting for it.
-func (f *Follower) syncBehind(end int64) {
-	if end > f.p.log.Flushed() && f.behind >= syncBehind {
-		f.behind = 0
-		f.p.dir.flusher.mark(f.p)
-	}
+// Unsynced is the bytes appended since the last Set.Sync: more than none after an Ask, the follower is so far behind
+// that what it asks for acknowledges nothing. It is synced now and then, so that what a power cut takes, and what a sync
+// of others on the same disk has to wait for, stays small.
+func (f *Follower) Unsynced() int64 {
+	f.p.app.Lock()
+	defer f.p.app.Unlock()
+	return f.behind
 }
 
 // publish tells this broker's own readers of the high watermark.
@@ -359,6 +352,9 @@ func (s *Set) Sync(fs []*Follower) {
 		for _, f := range fs {
 			if f.p.dir == d {
 				logs, of = append(logs, f.p.log), append(of, f.p)
+				f.p.app.Lock()
+				f.behind = 0
+				f.p.app.Unlock()
 			}
 		}
 		if len(logs) == 0 {

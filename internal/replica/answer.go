@@ -122,9 +122,9 @@ func (f *fetcher) take(fl *flight, id [16]byte, r *kmsg.FetchResponseTopicPartit
 	f.throttle(p, len(a.Records), r.HighWatermark)
 }
 
-// widen asks for more at once of a partition whose answers are full.
+// widen notes whether a partition's answers are full.
 func (f *fetcher) widen(p *part, n int) {
-	wide := n > 0 && n >= int(f.limits().partBytes)/2
+	wide := n > leastBulk/2 && n >= int(p.size)/2
 	if wide == p.wide {
 		return
 	}

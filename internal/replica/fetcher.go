@@ -49,8 +49,9 @@ type part struct {
 	askedIn int64 // number of the request that asked for next
 	failed  int   // errors in a row
 	until   time.Time
-	wide    bool // the last answer was full: ask for more at once
-	held    bool // paused by a throttle, not by an error
+	wide    bool  // the last answer was full: it is far behind
+	size    int32 // bytes asked for
+	held    bool  // paused by a throttle, not by an error
 
 	start, end int64 // what the leader answered so far while bound; -1: nothing
 }
@@ -91,19 +92,21 @@ type fetcher struct {
 	forget  map[key]struct{}
 	listed  int // partitions in the leader's session
 
-	link    link
-	at      string // address of link
-	redials int
-	hold    time.Time // nothing is sent before
-	flights []flight
-	free    [][]byte // buffers
-	n       int64    // of the last request
-	session int32
-	epoch   int32 // of the next request in the session; 0: a full one
-	greeted bool  // a session was asked for on this link
-	wide    int   // partitions whose last answers were full
-	build   builder
-	sync    []*partition.Follower
+	link     link
+	at       string // address of link
+	redials  int
+	hold     time.Time // nothing is sent before
+	flights  []flight
+	free     [][]byte // buffers
+	n        int64    // of the last request
+	session  int32
+	epoch    int32   // of the next request in the session; 0: a full one
+	greeted  bool    // a session was asked for on this link
+	wide     int     // partitions whose last answers were full
+	bulk     []*part // far behind, with bytes that are not synced
+	unsynced int64   // those bytes
+	build    builder
+	sync     []*partition.Follower
 }
 
 func newFetcher(m *Manager, s source) *fetcher {
@@ -146,6 +149,7 @@ func (f *fetcher) run() {
 			return
 		}
 		f.send(now)
+		f.syncBulk()
 		t.Reset(f.rest(now))
 		var done <-chan struct{}
 		if len(f.flights) > 0 {
@@ -233,6 +237,10 @@ func (f *fetcher) step(p *part, n partition.Next) {
 	case partition.Ask:
 		p.state = due
 		f.due = append(f.due, p)
+		if n := p.f.Unsynced(); n > 0 {
+			f.bulk = append(f.bulk, p)
+			f.unsynced += n
+		}
 	case partition.Later:
 		p.failed++
 		f.pause(p, f.backoff(p.failed))
@@ -309,6 +317,25 @@ func (f *fetcher) settle() {
 		f.step(p, partition.Next{Step: partition.Later, Offset: p.next.Offset, LastEpoch: p.next.LastEpoch, LogStart: p.next.LogStart})
 	}
 	f.syncing = f.syncing[:0]
+}
+
+// syncBulk syncs what partitions far behind have got. The next answer is on its way meanwhile, so that network and disk
+// work at the same time. The disk is never given much at once: other brokers' syncs, or those of the leaders here, may
+// have to wait for it.
+func (f *fetcher) syncBulk() {
+	if f.unsynced < bulkSync {
+		return
+	}
+	f.sync = f.sync[:0]
+	for _, p := range f.bulk {
+		if f.parts[p.key] == p {
+			f.sync = append(f.sync, p.f)
+		}
+	}
+	f.m.o.Set.Sync(f.sync)
+	clear(f.sync)
+	clear(f.bulk)
+	f.bulk, f.unsynced = f.bulk[:0], 0
 }
 
 // send sends what is due, when there is room.
@@ -449,19 +476,24 @@ func (f *fetcher) fetch(now time.Time, epoch int64, full bool) {
 	f.flights = append(f.flights, flight{n: f.n, call: call, full: full, until: now.Add(time.Duration(l.wait)*time.Millisecond + answerTimeout)})
 }
 
-// wideBytes bounds what is asked of one partition that is far behind.
-const wideBytes = 4 << 20
+// The sizes of a fetcher whose partitions are far behind. They share one answer, so that none of the others has to wait
+// until it is its turn: a partition that has just caught up holds up producers.
+const (
+	bulkBytes = 4 << 20
+	leastBulk = 64 << 10
+	bulkSync  = 2 << 20
+)
 
 func (f *fetcher) ask(p *part, l limits) {
 	n := l.partBytes
 	if p.wide {
-		n = max(n, min(l.maxBytes/int32(max(f.wide, 1)), wideBytes))
+		n = min(max(bulkBytes/int32(max(f.wide, 1)), leastBulk), l.maxBytes)
 	}
 	if p.f.Partition().FollowerThrottled() {
 		n = int32(min(int64(n), max(f.m.o.Set.Taking.Left(f.m.o.Clock().UnixMilli()), 1)))
 	}
 	f.build.ask(p, n)
-	p.state, p.askedIn = asked, f.n
+	p.state, p.askedIn, p.size = asked, f.n, n
 }
 
 // nextEpoch wraps from the largest int32 to 1: 0 and -1 have their own meaning (KIP-227).
