@@ -104,8 +104,10 @@ func runFaults(s settings, r *report, faults []fault) {
 		r.say(false, "load", "%v: %s", err, l.answers())
 		return
 	}
-	for _, f := range faults {
-		x.one(f)
+	for range s.repeat {
+		for _, f := range faults {
+			x.one(f)
+		}
 	}
 	for begin := time.Now(); l.hist.Tally().Acked < s.target && time.Since(begin) < 10*time.Minute; {
 		time.Sleep(50 * time.Millisecond)

@@ -126,7 +126,7 @@ func (l *load) producer(name string, of int) error {
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), // the final logs are read here value by value
 		kgo.ProducerLinger(5*time.Millisecond),
-		kgo.ProduceRequestTimeout(3*time.Second),
+		kgo.ProduceRequestTimeout(time.Second),
 		kgo.MaxBufferedRecords(2000),
 		kgo.UnknownTopicRetries(-1),
 	)...)

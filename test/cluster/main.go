@@ -45,6 +45,7 @@ type settings struct {
 	producers int
 	target    int64
 	trials    int
+	repeat    int
 	keep      bool
 	only      []string
 }
@@ -59,6 +60,7 @@ func main() {
 	flag.IntVar(&s.producers, "producers", 8, "franz-go producers")
 	flag.Int64Var(&s.target, "target", 0, "go on until so many records are acknowledged")
 	flag.IntVar(&s.trials, "trials", 20, "trials of each silence figure")
+	flag.IntVar(&s.repeat, "repeat", 1, "how often the list of faults is gone through")
 	flag.BoolVar(&s.keep, "keep", false, "keep all data and logs (kept after a failure anyway)")
 	flag.Parse()
 	if *only != "" {
@@ -90,6 +92,8 @@ func main() {
 		runPower(s, r)
 	case "power":
 		runPower(s, r)
+	case "timeline":
+		runTimeline(s, r)
 	case "silence":
 		runSilence(s, r)
 	case "figures":
