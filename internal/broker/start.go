@@ -182,9 +182,12 @@ func (b *Broker) lead(ctx context.Context) (err error) {
 			known = id
 		}
 	}
-	if b.store, err = b.openStore(ctx); err != nil {
+	// Kept only when it opened: an engine's nil pointer in the interface would be no nil when it is closed.
+	store, err := b.openStore(ctx)
+	if err != nil {
 		return err
 	}
+	b.store = store
 	b.ctl = controller.New(controller.Options{
 		Store: b.store, NodeID: b.nodeID, ClusterID: known, Static: b.o.Static, NewID: newUUID, Rand: randomIn, Log: b.log,
 	})
