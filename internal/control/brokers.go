@@ -113,7 +113,8 @@ func (c *Cluster) checkFeatures(r Registration) *Error {
 
 // Register plans a broker's (new) registration: fenced, and leading nothing. What its former
 // incarnation led is offline or led by others from here on, under a higher leader epoch; membership
-// in an ISR is kept only where nobody else is in it. Its epoch is the revision of the first step.
+// in an ISR is kept only where nobody else is in it. Its epoch is the revision of the last step: a crash before that
+// leaves the old registration, and whoever asks again is judged as before.
 // A former incarnation that left no clean mark of its own epoch may have lost what it had not synced: with ELR it is
 // no longer eligible (KIP-966), unless its logs are intact and records are synced before they count (flush.messages=1).
 // One whose log directory is gone has lost everything in it: it stays in no ISR,
@@ -147,8 +148,7 @@ func (c *Cluster) Register(r Registration) (Plan, error) {
 		m.replaced, m.single = r.ID, len(old.Dirs) == 1
 	}
 	var p packer
-	p.whole([]meta.Change{ch})
-	p.split(m.leave(r.ID))
+	p.leave(m, []int32{r.ID}, ch)
 	return p.plan, nil
 }
 
@@ -244,8 +244,7 @@ func (c *Cluster) FenceAll(ids []int32) (Plan, error) {
 		return Plan{}, err
 	}
 	var p packer
-	p.whole(brokers)
-	p.split(m.leave(gone...))
+	p.leave(m, gone, brokers...)
 	return p.plan, nil
 }
 
@@ -261,9 +260,10 @@ func (c *Cluster) broker(id int32, epoch int64) (*meta.Broker, error) {
 	return b, nil
 }
 
-// leave is the partition changes after brokers have gone, those first that get another leader: nobody can write to
-// them until then, and with many partitions the plan has several steps.
-func (m *moves) leave(gone ...int32) []meta.Change {
+// leave adds the partition changes after brokers have gone, and last their own records: a plan that is broken off is
+// made again, because they still look alive. Those partitions come first that get another leader, in a step of their
+// own where there are many: nobody can write to them until it is through.
+func (p *packer) leave(m *moves, gone []int32, brokers ...meta.Change) {
 	var first, rest []meta.Change
 	for _, t := range m.c.Image.Topics() {
 		for n, part := range t.Partitions {
@@ -277,8 +277,16 @@ func (m *moves) leave(gone ...int32) []meta.Change {
 			}
 		}
 	}
-	return append(first, rest...)
+	p.split(first)
+	if len(first) > 0 && len(rest) >= ownStep {
+		p.plan.Steps, p.bytes = append(p.plan.Steps, nil), 0
+	}
+	p.split(rest)
+	p.whole(brokers)
 }
+
+// ownStep is how many changes that hurry nobody are worth a step of their own: each costs a round through the store.
+const ownStep = 100
 
 func remove(s []int32, v int32) []int32 {
 	out := make([]int32, 0, len(s))

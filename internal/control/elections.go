@@ -148,7 +148,6 @@ func (c *Cluster) LoseDirs(id int32, epoch int64, lost []meta.UUID) (Plan, error
 		return Plan{}, err
 	}
 	var p packer
-	p.whole([]meta.Change{ch})
 	for _, t := range c.Image.Topics() {
 		for n, part := range t.Partitions {
 			if i := slices.Index(part.Replicas, id); i < 0 || i >= len(part.Dirs) || !slices.Contains(lost, part.Dirs[i]) {
@@ -159,6 +158,7 @@ func (c *Cluster) LoseDirs(id int32, epoch int64, lost []meta.UUID) (Plan, error
 			}
 		}
 	}
+	p.whole([]meta.Change{ch}) // last: a plan that is broken off is made again
 	return p.plan, nil
 }
 

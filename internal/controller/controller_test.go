@@ -35,7 +35,7 @@ func ids(node byte) func() meta.UUID {
 
 func start(t testing.TB, s coord.Store, change ...func(*controller.Options)) *controller.Controller {
 	t.Helper()
-	st, err := config.Parse([]string{"node.id=1"}, nil, nil)
+	st, err := config.Parse([]string{"node.id=1", "broker.session.timeout.ms=60000"}, nil, nil) // two controllers hear no beats of each other's broker
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,10 @@ const (
 	// growEvery is how often the topics of coordinators are compared with the brokers there are, beside the moments
 	// at which a broker joins.
 	growEvery = 5 * time.Second
+	// tickAgain is the rest after something could not be carried out.
+	tickAgain = 25 * time.Millisecond
+	// tickLatest is how long the loop sleeps at most.
+	tickLatest = time.Second
 	// growAtOnce is how many partitions of coordinators' topics grow at the same time.
 	growAtOnce = 10
 )
@@ -31,6 +35,8 @@ type duties struct {
 	wake chan struct{}
 	// When each comes next. The zero time is now.
 	preferred, offline, grow, balance time.Time
+	said                              string // the last complaint
+	saidAt                            time.Time
 
 	mu struct {
 		sync.Mutex
@@ -85,6 +91,7 @@ func (c *Controller) wakePreferred(answers []control.ISRAnswer) {
 	defer c.due.mu.Unlock()
 	if c.due.mu.homeFirst.IsZero() {
 		c.due.mu.homeFirst = now
+		defer c.due.nudge() // the loop sleeps until something that was due before
 	}
 	c.due.mu.homeLast = now
 }
@@ -102,32 +109,74 @@ func (d *duties) take(now time.Time) (offline, grow, preferred bool) {
 	return offline, grow, preferred
 }
 
-// tick does what is due: verdicts first, since everything else elects among the brokers that live.
-func (c *Controller) tick(r *reign) {
+// next is the time until the first of them is due.
+func (d *duties) next(now time.Time) time.Duration {
+	first := now.Add(tickLatest)
+	for _, t := range []time.Time{d.preferred, d.offline, d.grow, d.balance} {
+		if t.Before(first) {
+			first = t
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.mu.homeFirst.IsZero() {
+		home := d.mu.homeLast.Add(settle)
+		if most := d.mu.homeFirst.Add(settleAtMost); most.Before(home) {
+			home = most
+		}
+		if home.Before(first) {
+			first = home
+		}
+	}
+	return first.Sub(now)
+}
+
+// tick does what is due, verdicts first, since everything else elects among the brokers that live. It says when it
+// wants to be called again.
+func (c *Controller) tick(r *reign) time.Duration {
 	if r.term.Ended() {
-		return
+		return tickLatest
 	}
 	decisions, paused := c.pulses.decide(r.ahead)
 	if paused && !c.proven(r) {
-		return
+		return tickAgain
 	}
-	// The dead go together: see control.FenceAll.
+	if err := c.judge(r, decisions); err != nil {
+		c.complain("carry out a verdict", err)
+		return tickAgain
+	}
+	c.work(r, time.Now())
+	wait := c.due.next(time.Now())
+	if d, ok := c.pulses.next(r.ahead); ok {
+		wait = min(wait, d)
+	}
+	return max(wait, time.Millisecond)
+}
+
+// judge carries verdicts out. The dead go together: see control.FenceAll.
+func (c *Controller) judge(r *reign, decisions []control.Decision) error {
 	var dead []control.Decision
 	for len(decisions) > 0 && decisions[0].Verdict == control.VerdictFence {
 		dead, decisions = append(dead, decisions[0]), decisions[1:]
 	}
-	if err := c.fence(r, dead); err != nil || r.term.Ended() {
-		c.complain("fence", err)
-		return
+	if err := c.fence(r, dead); err != nil {
+		return err
 	}
 	for _, d := range decisions {
-		if err := c.execute(r, d); err != nil || r.term.Ended() {
-			c.complain("carry out a verdict", err)
-			return
+		if err := c.execute(r, d); err != nil {
+			return err
 		}
 	}
-	now := time.Now()
+	return nil
+}
+
+// work does the duties that are due.
+func (c *Controller) work(r *reign, now time.Time) {
 	offline, grow, preferred := c.due.take(now)
+	balance := !now.Before(c.due.balance)
+	if !offline && !grow && !preferred && !balance || r.term.Ended() {
+		return
+	}
 	l := c.cluster(r).Layers()
 	if offline {
 		c.due.offline = now.Add(time.Duration(config.UncleanLeaderElectionIntervalMs.Of(l)) * time.Millisecond)
@@ -143,7 +192,7 @@ func (c *Controller) tick(r *reign) {
 		c.due.grow = now.Add(growEvery)
 		c.growInternal(r)
 	}
-	if !now.Before(c.due.balance) {
+	if balance {
 		c.due.balance = now.Add(time.Duration(config.BalancerIntervalSeconds.Of(l)) * time.Second)
 		if config.BalancerEnable.Of(l) {
 			c.balance(r)
@@ -151,9 +200,13 @@ func (c *Controller) tick(r *reign) {
 	}
 }
 
-// complain says an error of a duty once for each kind; it will be tried again.
+// complain says an error of something that will be tried again, the same one at most every second.
 func (c *Controller) complain(what string, err error) {
-	if err != nil && !errors.Is(err, coord.ErrFenced) && !errors.Is(err, coord.ErrClosed) {
+	if err == nil || errors.Is(err, coord.ErrFenced) || errors.Is(err, coord.ErrClosed) {
+		return
+	}
+	if text := what + err.Error(); text != c.due.said || time.Since(c.due.saidAt) > time.Second {
+		c.due.said, c.due.saidAt = text, time.Now()
 		c.log.Warn("controller: "+what, "error", err)
 	}
 }

@@ -28,28 +28,34 @@ type op struct {
 }
 
 type outcome struct {
-	first, last coord.Revision // of the steps; 0 when there were none
-	err         error
+	last coord.Revision // of the last step; 0 when there was none
+	err  error
 }
 
-// do plans and appends on the lead goroutine, then waits until the local image shows the result.
-func (c *Controller) do(ctx context.Context, plan func(*control.Cluster) (control.Plan, error)) (first coord.Revision, err error) {
+// do plans and appends on the lead goroutine, then waits until the local image shows the result. last is the revision
+// of the last step.
+func (c *Controller) do(ctx context.Context, plan func(*control.Cluster) (control.Plan, error)) (last coord.Revision, err error) {
 	o := &op{plan: plan, done: make(chan outcome, 1)}
-	if err := c.enqueue(ctx, o); err != nil {
-		return 0, err
-	}
-	select {
-	case r := <-o.done:
-		if r.err != nil {
-			return 0, r.err
+	for {
+		if err := c.enqueue(ctx, o); err != nil {
+			return 0, err
 		}
-		return r.first, c.await(ctx, r.last)
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	case <-c.failed:
-		return 0, c.over()
-	case <-c.ctx.Done():
-		return 0, coord.ErrClosed
+		select {
+		case r := <-o.done:
+			if errors.Is(r.err, errOver) {
+				continue
+			}
+			if r.err != nil {
+				return 0, r.err
+			}
+			return r.last, c.await(ctx, r.last)
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-c.failed:
+			return 0, c.over()
+		case <-c.ctx.Done():
+			return 0, coord.ErrClosed
+		}
 	}
 }
 
@@ -106,6 +112,9 @@ func (c *Controller) lead() {
 	}
 }
 
+// errOver: the term had ended before the wish was looked at. It waits for the next one, here or elsewhere.
+var errOver = errors.New("the term is over")
+
 var errUnreadable = errors.New("the cluster's metadata cannot be read")
 
 // reign is one term and the image as it will be once everything appended under it has come back.
@@ -135,18 +144,16 @@ func (c *Controller) term() error {
 	defer c.serving.Store(nil)
 	c.readyOnce.Do(func() { close(c.ready) })
 	c.due.begin(r)
-	tick := time.NewTicker(tickEvery)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
 		select {
 		case o := <-c.ops:
 			o.done <- c.serve(r, o)
+			continue
 		case <-c.pulses.wake:
-			c.tick(r)
 		case <-c.due.wake:
-			c.tick(r)
 		case <-tick.C:
-			c.tick(r)
 		case <-t.Done():
 			return nil
 		case <-c.failed:
@@ -154,6 +161,7 @@ func (c *Controller) term() error {
 		case <-c.ctx.Done():
 			return nil
 		}
+		tick.Reset(c.tick(r))
 	}
 }
 
@@ -180,7 +188,7 @@ func (c *Controller) cluster(r *reign) *control.Cluster {
 
 func (c *Controller) serve(r *reign, o *op) outcome {
 	if r.term.Ended() {
-		return outcome{err: coord.ErrFenced}
+		return outcome{err: errOver}
 	}
 	plan, err := o.plan(c.cluster(r))
 	if err != nil {
@@ -208,9 +216,6 @@ func (c *Controller) carryOut(r *reign, plan control.Plan) outcome {
 				r.term.End()
 			}
 			return outcome{err: err}
-		}
-		if i == 0 {
-			out.first = rev
 		}
 		out.last = rev
 		next, _, err := r.ahead.Apply(step, int64(rev))

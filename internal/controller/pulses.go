@@ -10,9 +10,9 @@ import (
 	"github.com/milena-mq/milena/internal/meta"
 )
 
-// tickEvery is how often the verdicts about brokers are looked for. A beat, a closed connection or a new image wakes
-// the loop at once where that can change something; the tick is for deadlines that pass in silence.
-const tickEvery = 25 * time.Millisecond
+// seenEvery is how often the clock is read for its own sake, at most: a gap in that is a gap in the process. With a
+// shorter session it is a sixth of it.
+const seenEvery = 100 * time.Millisecond
 
 // localConn is the connection on which this broker's own heartbeats count as having come: it never closes.
 const localConn = math.MaxUint64
@@ -58,7 +58,7 @@ func (p *pulses) nowLocked() int64 {
 
 // run keeps the clock seen: it alone runs all the time, so a gap in it is a gap in the process.
 func (p *pulses) run(done <-chan struct{}) {
-	t := time.NewTicker(tickEvery)
+	t := time.NewTicker(min(seenEvery, time.Duration(p.session)*time.Millisecond/6))
 	defer t.Stop()
 	for {
 		select {
@@ -135,6 +135,18 @@ func (p *pulses) decide(im *meta.Image) (ds []control.Decision, paused bool) {
 	}
 	paused, p.mu.paused = p.mu.paused, false
 	return p.mu.live.Decide(im, now), paused
+}
+
+// next is how long nothing is to be decided if nothing happens: until then the loop may sleep. A beat, a closed
+// connection or a new image wakes it.
+func (p *pulses) next(im *meta.Image) (time.Duration, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.kept != nil {
+		return 0, false // its broker is heard whenever somebody asks
+	}
+	at, ok := p.mu.live.Next(im)
+	return time.Duration(at)*time.Millisecond - time.Since(p.began), ok
 }
 
 func (p *pulses) drained(id int32, epoch, rev int64) {
