@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-mq/milena/internal/config"
+	"github.com/milena-mq/milena/internal/det"
 	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/partition"
 	"github.com/milena-mq/milena/internal/server"
@@ -40,6 +41,7 @@ type fetchRead struct {
 	r     partition.ReadResult
 
 	preferred int32 // the replica to be read from instead; -1: none
+	had       bool  // too few bytes were found at the first look and given back
 }
 
 // fetchPartBytes is what one partition costs: twice its session entry, its read, its place in the long poll, its part of the answer.
@@ -55,6 +57,7 @@ type fetchWork struct {
 	poll     *partition.LongPoll
 	maxBytes int
 	replica  int32
+	at       det.Instant // the moment that counts for a follower's progress
 	answer   fetchAnswer
 }
 
@@ -67,6 +70,7 @@ func serveFetch(c *Call) server.Reply {
 	if w.replica >= 0 && !c.Conn.Peer() {
 		return c.refused(kerr.ClusterAuthorizationFailed)
 	}
+	w.at = det.At(c.Clock())
 	ctx, err := c.Sessions.Open(c.Now.UnixMilli(), w.sessionRequest())
 	if err != nil {
 		w.answer.code = c.errorCode(err)
@@ -128,10 +132,14 @@ func (w *fetchWork) read(again bool) (have int64, now bool) {
 	left, any := int64(w.maxBytes), false
 	byID := w.req.Version >= 13
 	var mt *meta.Topic
+	last := -1 // the partition that mt belongs to
 	for i := range w.parts {
 		sp, rd := &w.parts[i], &w.reads[i]
-		if i == 0 || sp.Topic != w.parts[i-1].Topic || sp.ID != w.parts[i-1].ID {
-			mt = w.c.topicOf(sp.Topic, sp.ID, byID)
+		if again && !rd.had && !w.poll.Touched(i) {
+			continue // it is as it was
+		}
+		if last < 0 || sp.Topic != w.parts[last].Topic || sp.ID != w.parts[last].ID {
+			mt, last = w.c.topicOf(sp.Topic, sp.ID, byID), i
 		}
 		*rd = fetchRead{topic: mt, preferred: -1}
 		if mt == nil {
@@ -184,7 +192,7 @@ func (w *fetchWork) readOne(sp *session.Partition, rd *fetchRead, left int64, fi
 	r := partition.ReadRequest{
 		Offset: sp.FetchOffset, MaxBytes: int(max(min(int64(sp.MaxBytes), left), 0)), AtLeastOne: first,
 		Committed: w.req.IsolationLevel == 1, Epoch: sp.LeaderEpoch, LastEpoch: sp.LastFetchedEpoch,
-		Replica: w.replica, BrokerEpoch: -1, LogStart: sp.LogStart, Again: again, Follower: w.req.Version >= 11,
+		Replica: w.replica, BrokerEpoch: -1, LogStart: sp.LogStart, Again: again, Follower: w.req.Version >= 11, At: w.at,
 	}
 	if w.req.Version >= 15 {
 		r.BrokerEpoch = w.req.ReplicaState.Epoch
@@ -228,6 +236,7 @@ func (w *fetchWork) wait(missing int64) {
 	w.poll = partition.NewLongPoll(len(w.reads), missing)
 	for i := range w.reads {
 		rd := &w.reads[i]
+		rd.had = rd.r.Slice.Len > 0
 		rd.release()
 		w.poll.Watch(rd.p, w.req.IsolationLevel == 1 && w.replica < 0, &rd.r)
 	}

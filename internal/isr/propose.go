@@ -93,21 +93,17 @@ func (l *Leader) expand() *Proposal {
 	if l.to.Lag <= 0 || l.pending.p != nil {
 		return nil
 	}
-	joined := false
-	in := func(f *follower) bool {
-		// The start of the epoch: a follower at the high watermark alone could lack records that an
-		// earlier leader acknowledged and whose acknowledgement this one has not learned of yet.
-		if f.inSync || f.end < l.hw || f.end < l.start || !l.eligible(f) {
-			return f.inSync
+	// The start of the epoch: a follower at the high watermark alone could lack records that an earlier leader
+	// acknowledged and whose acknowledgement this one has not learned of yet.
+	joins := func(f *follower) bool {
+		return !f.inSync && f.end >= l.hw && f.end >= l.start && l.eligible(f)
+	}
+	for i := range l.others {
+		if joins(&l.others[i]) {
+			return l.propose(l.members(func(f *follower) bool { return f.inSync || joins(f) }))
 		}
-		joined = true
-		return true
 	}
-	members := l.members(in)
-	if !joined {
-		return nil
-	}
-	return l.propose(members)
+	return nil // nearly always: a fetch in a set that is complete must cost nothing
 }
 
 // tick proposes the set without those that have been behind for too long.

@@ -275,7 +275,7 @@ func (f *Follower) cut(o isr.FollowerOut) error {
 	p.mu.Lock()
 	p.mu.sizes = sizes{}
 	for q := p.mu.polls.first; q != nil; q = q.next {
-		q.poll.fire() // their offset may be gone
+		q.fire() // their offset may be gone
 	}
 	p.mu.Unlock()
 	return nil

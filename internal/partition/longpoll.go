@@ -25,6 +25,7 @@ type pollNode struct {
 	committed  bool  // the reader sees up to the last stable offset only
 	replica    bool  // a follower: it sees up to the log end
 	lso        int64 // the last stable offset it has seen
+	touched    bool  // something happened that a second read may find
 	prev, next *pollNode
 	linked     bool
 }
@@ -82,6 +83,26 @@ func (l *LongPoll) add(n int64) {
 	if n > 0 && l.missing.Add(-n) <= 0 {
 		l.fire()
 	}
+}
+
+// Touched says that reading the partition of the i-th Watch again may find something else than before, in the order of
+// the calls. Called after Close. A fetch over a thousand partitions is woken by one of them: the others need no second
+// look.
+func (l *LongPoll) Touched(i int) bool {
+	return i >= len(l.nodes) || l.nodes[i].touched
+}
+
+// add and fire run under the partition's lock.
+func (n *pollNode) add(bytes int64) {
+	if bytes > 0 {
+		n.touched = true
+		n.poll.add(bytes)
+	}
+}
+
+func (n *pollNode) fire() {
+	n.touched = true
+	n.poll.fire()
 }
 
 // pollList is a doubly linked list of nodes, so that leaving costs the same with ten thousand waiting.

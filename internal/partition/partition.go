@@ -307,7 +307,7 @@ func (p *Partition) writtenLocked(bytes int64) {
 	p.mu.written += bytes
 	for q := p.mu.polls.first; q != nil; q = q.next {
 		if q.replica {
-			q.poll.add(bytes)
+			q.add(bytes)
 		}
 	}
 }
@@ -335,11 +335,12 @@ func (p *Partition) committedLocked(hw int64) {
 	for q := p.mu.polls.first; q != nil; q = q.next {
 		switch {
 		case q.replica:
+			q.touched = true // it is told with the next answer, whatever that one is about
 			if tell {
-				q.poll.fire() // its own readers wait for the high watermark
+				q.fire() // its own readers wait for the high watermark
 			}
 		case !q.committed || stable:
-			q.poll.add(n)
+			q.add(n)
 		}
 	}
 	p.stableLocked()
@@ -352,7 +353,7 @@ func (p *Partition) stableLocked() {
 	for q := p.mu.polls.first; q != nil; q = q.next {
 		if q.committed && lso > q.lso && p.unstable.Load() != math.MaxInt64 {
 			q.lso = lso
-			q.poll.fire()
+			q.fire()
 		}
 	}
 }
@@ -371,7 +372,7 @@ func (p *Partition) publishHW() {
 		// The last open transaction ended; from here on bytes are counted again.
 		for q := p.mu.polls.first; q != nil; q = q.next {
 			if q.committed && lso > q.lso {
-				q.poll.fire()
+				q.fire()
 			}
 		}
 		return
@@ -430,20 +431,20 @@ func (p *Partition) watch(n *pollNode, r *ReadResult) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.mu.gone != nil || p.mu.leader == nil && p.mu.follower == nil || p.mu.epoch != r.Epoch {
-		n.poll.fire()
+		n.fire()
 		return
 	}
 	p.mu.polls.push(n)
 	switch {
 	case n.replica:
-		n.poll.add(p.mu.written - r.mark)
+		n.add(p.mu.written - r.mark)
 		if r.news || p.set.followersServe.Load() && p.hw.Load() > r.HW {
-			n.poll.fire()
+			n.fire()
 		}
 	case !n.committed:
-		n.poll.add(p.mu.bytes - r.mark) // what came between the read and now
+		n.add(p.mu.bytes - r.mark) // what came between the read and now
 	case min(p.hw.Load(), p.unstable.Load()) > r.LSO:
-		n.poll.add(max(p.mu.bytes-r.mark, 1))
+		n.add(max(p.mu.bytes-r.mark, 1))
 	}
 }
 
@@ -460,7 +461,7 @@ func (p *Partition) endLocked() []wait {
 	due = p.mu.disk.all(due)
 	due = p.mu.low.all(due)
 	for q := p.mu.polls.first; q != nil; q = q.next {
-		q.poll.fire()
+		q.fire()
 	}
 	return due
 }

@@ -3,6 +3,7 @@ package partition
 import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/milena-mq/milena/internal/det"
 	"github.com/milena-mq/milena/internal/isr"
 	"github.com/milena-mq/milena/internal/producer"
 	"github.com/milena-mq/milena/internal/storage"
@@ -14,14 +15,15 @@ const Consumer int32 = -1
 // ReadRequest asks for the batches from an offset on.
 type ReadRequest struct {
 	Offset      int64
-	MaxBytes    int   // soft: see AtLeastOne; 0 reads nothing
-	AtLeastOne  bool  // the first batch comes whole even when it is larger (trap 15)
-	Committed   bool  // up to the last stable offset only, with the list of aborted transactions
-	Epoch       int32 // the leader epoch the reader believes in, -1 for none
-	LastEpoch   int32 // epoch of the last record it has, -1 for none
-	Replica     int32 // a broker id: the fetch of a follower; below 0 a consumer
-	BrokerEpoch int64 // of the replica, -1 for none
-	LogStart    int64 // of the replica, -1 for none
+	MaxBytes    int         // soft: see AtLeastOne; 0 reads nothing
+	AtLeastOne  bool        // the first batch comes whole even when it is larger (trap 15)
+	Committed   bool        // up to the last stable offset only, with the list of aborted transactions
+	Epoch       int32       // the leader epoch the reader believes in, -1 for none
+	LastEpoch   int32       // epoch of the last record it has, -1 for none
+	Replica     int32       // a broker id: the fetch of a follower; below 0 a consumer
+	BrokerEpoch int64       // of the replica, -1 for none
+	LogStart    int64       // of the replica, -1 for none
+	At          det.Instant // when the fetch came, by the Set's clock; 0: it is looked up
 	// Again says that this is the second look of a fetch that waited: what the follower has was counted at
 	// the first one, and it may have fetched again since, over another connection.
 	Again bool
@@ -144,7 +146,11 @@ func (p *Partition) fetched(r *ReadRequest, epoch int32, hw int64) int64 {
 		return hw
 	}
 	behind := r.LogStart >= 0 && r.LogStart < p.log.Start()
-	due := p.raisedLocked(l.Step(p.set.instant(), isr.In{Kind: isr.Fetched, Replica: r.Replica, Offset: r.Offset, BrokerEpoch: r.BrokerEpoch, Behind: behind}), nil)
+	at := r.At
+	if at == 0 {
+		at = p.set.instant()
+	}
+	due := p.raisedLocked(l.Step(at, isr.In{Kind: isr.Fetched, Replica: r.Replica, Offset: r.Offset, BrokerEpoch: r.BrokerEpoch, Behind: behind}), nil)
 	due = p.startedLocked(r.Replica, r.LogStart, due)
 	hw = l.HW()
 	p.mu.Unlock()
