@@ -178,6 +178,10 @@ func (m *moves) eligible(topic string, old, p *meta.Partition) {
 		p.LastKnownELR = nil
 	case old.Leader != meta.NoLeader:
 		p.LastKnownELR = []int32{old.Leader} // the last resort should the whole ELR prove unclean
+	case len(p.LastKnownELR) == 0 && len(old.ISR) > 0 && !m.lost(old, old.ISR[0]):
+		// In sync, and not led: nobody could lead when its leader left (a reassignment, a drain). Who leaves now was
+		// the last to have everything, and would otherwise be forgotten should it prove unclean.
+		p.LastKnownELR = []int32{old.ISR[0]}
 	}
 }
 
