@@ -108,7 +108,11 @@ func (b *Broker) openStore(ctx context.Context) (coord.Store, error) {
 	if p.TLS.On() {
 		o.TLS = &coord.TLS{Certificate: p.TLS.Certificate, Key: p.TLS.Key, CA: p.TLS.CA, Client: p.client}
 	}
-	return coord.OpenEtcd(o)
+	s, err := coord.OpenEtcd(o)
+	if err != nil {
+		return nil, err // not s: a nil *Etcd in a Store is not a nil Store
+	}
+	return s, nil
 }
 
 // quorum is the store's members where they are brokers, nil elsewhere.
