@@ -85,19 +85,14 @@ func (m *Machine) Replay(k, value []byte) error {
 }
 
 func (m *Machine) restore(name string, v *kmsg.TxnMetadataValue) {
-	old := m.ids[name]
 	t := &id{
 		name: name, producer: v.ProducerID, epoch: v.ProducerEpoch, last: noEpoch, previous: v.PreviousProducerID, next: v.NextProducerID,
 		state: State(v.State), version: v.ClientTransactionVersion, timeoutMs: v.TimeoutMillis,
 		startMs: v.StartTimestamp, updateMs: v.LastUpdateTimestamp, due: det.Never, queued: det.Never,
 	}
-	// The epoch before is no field of the record: it is what the record before said.
-	if old != nil && old.producer == t.producer {
-		t.last = old.last
-		if old.epoch != t.epoch {
-			t.last = old.epoch
-		}
-	}
+	// The epoch before the last raise is no field of the record and is not guessed: another producer may have had
+	// that raise, and whoever asks again with the epoch before it would get the epoch of that one. So after a load a
+	// client whose answer was lost is fenced, and begins anew.
 	for i := range v.Topics {
 		topic := strings.Clone(v.Topics[i].Topic)
 		for _, n := range v.Topics[i].Partitions {
