@@ -142,6 +142,11 @@ func (e *Etcd) start(o *EtcdOptions) error {
 	if e.srv, err = e.boot(o, p); err != nil {
 		return err
 	}
+	// etcd syncs its log and the folder of it, not the way there. A power cut that takes the store and leaves the logs is the worst
+	// there is: the next start finds a new cluster, and all logs are strays of it.
+	if err := errors.Join(o.FS.SyncDir(filepath.Join(o.Dir, "member")), o.FS.SyncDir(o.Dir), o.FS.SyncDir(filepath.Dir(o.Dir))); err != nil {
+		return err
+	}
 	e.log.running.Store(true)
 	if e.door != nil {
 		e.openDoor() // before the start, which looks for its peers at once
