@@ -84,8 +84,9 @@ func (p *peering) close() error {
 	return errors.Join(errs...)
 }
 
-// openStore starts the coordination store, or connects to the one there is.
-func (b *Broker) openStore(ctx context.Context) (coord.Store, error) {
+// openStore starts the coordination store, or connects to the one there is. known is the cluster that the data
+// directories belong to, "" for none.
+func (b *Broker) openStore(ctx context.Context, known string) (coord.Store, error) {
 	p := &b.peers
 	id := coord.Identity{NodeID: b.nodeID, Incarnation: p.incarnation, Peer: p.addr}
 	switch {
@@ -97,7 +98,7 @@ func (b *Broker) openStore(ctx context.Context) (coord.Store, error) {
 		return coord.OpenRemote(coord.RemoteOptions{Endpoints: p.Join, TLS: p.client, Local: p.dialer.Local, Identity: id, Log: b.log})
 	}
 	o := coord.EtcdOptions{
-		Dir: filepath.Join(b.dirs[0], "coord"), FS: vfs.OS, Log: b.log, Identity: id, Local: p.dialer.Local, Start: ctx,
+		Dir: filepath.Join(b.dirs[0], "coord"), FS: vfs.OS, Log: b.log, Identity: id, Local: p.dialer.Local, Start: ctx, Known: known,
 	}
 	for _, m := range p.Members {
 		o.Cluster = append(o.Cluster, coord.Peer{Node: m.ID, Addr: m.Addr})

@@ -183,7 +183,7 @@ func (b *Broker) lead(ctx context.Context) (err error) {
 		}
 	}
 	// Kept only when it opened: an engine's nil pointer in the interface would be no nil when it is closed.
-	store, err := b.openStore(ctx)
+	store, err := b.openStore(ctx, known)
 	if err != nil {
 		return err
 	}
