@@ -2,10 +2,13 @@ package partition
 
 import (
 	"fmt"
+	"io/fs"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/milena-mq/milena/internal/batch"
+	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/vfs"
 )
 
@@ -112,3 +115,51 @@ func BenchmarkRead(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkFollowerAppend is a follower's half of a fetch: check and append what came, sync, ask again.
+func BenchmarkFollowerAppend(b *testing.B) {
+	w := newWorld(b, quick{vfs.OS}, 1)
+	w.names = []string{b.TempDir()}
+	id := meta.UUID{0: 1, 15: 1}
+	w.apply(meta.PutTopic("t", meta.TopicRecord{ID: id, Partitions: 1}), meta.PutPartition(id, 0, &meta.Partition{Replicas: []int32{1, 2}, ISR: []int32{1, 2}, Leader: 2, LeaderEpoch: 0}))
+	w.start().run()
+	f := w.get("t", 0).Follower()
+	f.Begin()
+	raw := records(b, batchSpec, strings.Repeat("x", 1000))
+	raw.SetLeaderEpoch(0)
+	one := []*Follower{f}
+	b.SetBytes(int64(len(raw)))
+	b.ReportAllocs()
+	n := int64(0)
+	for b.Loop() {
+		raw.SetBaseOffset(n)
+		next, err := f.Take(Answer{HW: n, Records: raw})
+		if err != nil || next.Step != Sync {
+			b.Fatal(next, err)
+		}
+		w.set.Sync(one)
+		if next = f.Synced(); next.Step != Ask {
+			b.Fatal(next)
+		}
+		n++
+	}
+}
+
+// quick is the real file system without its syncs: what is left is the broker's own work.
+type quick struct{ vfs.FS }
+
+func (q quick) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := q.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return quickFile{f}, nil
+}
+
+func (quick) SyncDir(string) error { return nil }
+
+func (quick) Volume(string) (vfs.Volume, error) { return nil, vfs.ErrUnsupported }
+
+type quickFile struct{ vfs.File }
+
+func (quickFile) Sync() error { return nil }

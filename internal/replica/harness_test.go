@@ -42,6 +42,7 @@ type cluster struct {
 	static map[string]string
 	nodes  []*node
 	racks  map[int32]string
+	root   func(id int32) string // where the directories of a broker are; nil: /data
 	dirs   int
 	disk   func(id int32, dir int) vfs.FS // nil: one memfs for all directories, which survives crashes
 	dial   func(*node) func(context.Context, string) (link, error)
@@ -60,6 +61,7 @@ type node struct {
 	id    int32
 	fs    vfs.FS
 	mem   *memfs.FS
+	root  string
 	inc   meta.UUID
 	im    atomic.Pointer[meta.Image]
 	epoch atomic.Int64
@@ -248,7 +250,10 @@ func (n *node) start() {
 	c.t.Helper()
 	if n.fs == nil {
 		n.mem = memfs.New()
-		n.fs = n.mem
+		n.fs, n.root = n.mem, "/data"
+		if c.root != nil {
+			n.root = c.root(n.id)
+		}
 	}
 	log := quiet
 	if testing.Verbose() && os.Getenv("MILENA_LOG") != "" {
@@ -261,7 +266,7 @@ func (n *node) start() {
 		if c.disk != nil {
 			fsys = c.disk(n.id, i)
 		}
-		d, err := storage.OpenDir(fsys, "/data"+strconv.Itoa(i), storage.DirOptions{NodeID: n.id, ClusterID: "c", NewID: func() meta.UUID { return meta.UUID{0: byte(n.id), 1: byte(i + 1), 15: 9} }})
+		d, err := storage.OpenDir(fsys, n.root+strconv.Itoa(i), storage.DirOptions{NodeID: n.id, ClusterID: "c", NewID: func() meta.UUID { return meta.UUID{0: byte(n.id), 1: byte(i + 1), 15: 9} }})
 		if err != nil {
 			c.t.Fatal(err)
 		}
