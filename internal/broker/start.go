@@ -194,7 +194,7 @@ func (b *Broker) lead(ctx context.Context) (err error) {
 	if err := b.ctl.Start(ctx); err != nil {
 		return err
 	}
-	if err := b.ctl.Ready(ctx); err != nil {
+	if err := b.awaitController(ctx); err != nil {
 		return err
 	}
 	b.clusterID = b.ctl.Image().ClusterID()
@@ -204,6 +204,22 @@ func (b *Broker) lead(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// awaitController waits until somebody may write. Who only joins never may: a record that names this broker
+// is then of another one with its number, which would be waited for in vain. With a store elsewhere it may
+// also be of this broker's last process, whose term has to run out first.
+func (b *Broker) awaitController(ctx context.Context) error {
+	mine := func() bool { id, _ := b.ctl.Image().Controller(); return id == b.nodeID }
+	taken := fmt.Errorf("broker id %d is taken: the controller has this id; choose another node.id", b.nodeID)
+	if b.peers.Join != nil && mine() {
+		return taken
+	}
+	err := b.ctl.Ready(ctx)
+	if errors.Is(err, context.DeadlineExceeded) && mine() && !b.ctl.Leads() {
+		return taken
+	}
+	return err
 }
 
 // follow lets partitions and groups hear of every change of the metadata, the present state first.
