@@ -5,6 +5,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-mq/milena/internal/control"
 )
 
 // ApiVersions (key 18), versions 0-4: what the table serves, and the features of the cluster.
@@ -39,6 +41,7 @@ type feature struct {
 // features is every feature of kafka.md 0 that is true today. metadata.version is what clients and tools
 // read as "this is Kafka 4.3": level 30, minimum 7.
 var features = []feature{
+	{control.FeatureELR, 0, 1},
 	{"metadata.version", 7, 30},
 }
 
