@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,4 +94,53 @@ func BenchmarkCatchUp(b *testing.B) {
 			return err == nil && q.HW() == p.LogEnd()
 		})
 	}
+}
+
+// BenchmarkManyPartitions is sixteen producers that wait for acks=all, over 300 partitions.
+func BenchmarkManyPartitions(b *testing.B) {
+	const parts = 300
+	c := onDisk(b, 3).start()
+	var rs [][]int32
+	for i := range parts {
+		rs = append(rs, []int32{int32(i%3 + 1), int32((i+1)%3 + 1), int32((i+2)%3 + 1)})
+	}
+	c.topic("many", map[string]string{"min.insync.replicas": "2"}, rs...)
+	for n := range int32(parts) {
+		c.must("many", n, "v")
+	}
+	c.eventually("in sync", func() bool {
+		for _, p := range c.image().Topic("many").Partitions {
+			if len(p.ISR) < 3 {
+				return false
+			}
+		}
+		return true
+	})
+	var next atomic.Int32
+	b.SetParallelism(8)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		raw := values(b, strings.Repeat("x", 1000))
+		for pb.Next() {
+			n := next.Add(1) * 7 % parts
+			p, err := c.node(n%3+1).set.Get("many", n)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			raw.SetBaseOffset(0)
+			a, err := p.Append(partition.AppendRequest{Records: raw, Acks: partition.AcksAll, LeaderEpoch: -1, Version: 9, NowMs: time.Now().UnixMilli()})
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			w := partition.NewWaiter(1)
+			p.Wait(w, 0, partition.AcksAll, a)
+			w.Arm(time.Minute)
+			<-w.Ready()
+			if err := w.Err(0); err != nil {
+				b.Error(err)
+			}
+		}
+	})
 }
