@@ -57,6 +57,29 @@ func (c *Client) throttle(ctx context.Context, moves []Move, rate int64) error {
 	return nil
 }
 
+// Rethrottle gives moves that are under way another rate, 0 for none: whoever goes on with them may be in
+// more of a hurry than who began.
+func (c *Client) Rethrottle(ctx context.Context, rate int64) error {
+	topics, err := c.Throttled(ctx)
+	if err != nil || len(topics) == 0 {
+		return err
+	}
+	if rate == 0 {
+		return c.Unthrottle(ctx, topics)
+	}
+	var s Status
+	if err := c.brokers(ctx, &s); err != nil {
+		return err
+	}
+	value := strconv.FormatInt(rate, 10)
+	for i := range s.Brokers {
+		if err := c.AlterConfigs(ctx, ResourceBroker, strconv.Itoa(int(s.Brokers[i].ID)), map[string]string{leaderRate: value, followerRate: value}, nil); err != nil {
+			return fmt.Errorf("throttle: %w", err)
+		}
+	}
+	return nil
+}
+
 // Unthrottle takes throttles of moves off all brokers and off the named topics. A topic that is gone has
 // none.
 func (c *Client) Unthrottle(ctx context.Context, topics []string) error {

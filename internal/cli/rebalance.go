@@ -156,6 +156,13 @@ func (a *app) refuseVoter(ctx context.Context, id int32) error {
 // broker while it is being emptied.
 func (a *app) drain(cmd *cobra.Command, id int32, f *moveFlags) error {
 	const rounds = 5
+	o, err := f.options()
+	if err != nil {
+		return err
+	}
+	if err := a.client().Rethrottle(cmd.Context(), o.Throttle); err != nil {
+		return err
+	}
 	again := fmt.Sprintf("milena cluster decommission %d", id)
 	for range rounds {
 		if err := a.awaitQuiet(cmd.Context(), id, again); err != nil {
