@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,10 +58,11 @@ var allFaults = []fault{
 	{"disk-slow", (*run).diskSlow},
 	{"disk-hung", (*run).diskHung},
 	{"rolling-restart", (*run).rolling},
+	{"wiped-disk", (*run).wiped},
 }
 
 // shortFaults are those that differ most, for every change of the code.
-var shortFaults = pickFaults("kill-leader", "kill-controller", "kill-all", "freeze-leader", "cut-leader-from-peers", "cut-leader-mute", "cut-coordination-only", "cut-kafka-only", "disk-full", "rolling-restart")
+var shortFaults = pickFaults("kill-leader", "kill-controller", "kill-all", "freeze-leader", "cut-leader-from-peers", "cut-leader-mute", "cut-coordination-only", "cut-kafka-only", "disk-full", "rolling-restart", "wiped-disk")
 
 func pickFaults(names ...string) []fault {
 	var out []fault
@@ -103,6 +107,9 @@ func runFaults(s settings, r *report, faults []fault) {
 	if _, err := l.moves(30 * time.Second); err != nil {
 		r.say(false, "load", "%v: %s", err, l.answers())
 		return
+	}
+	if s.only == nil || slices.Contains(s.only, "bad") {
+		x.bad()
 	}
 	for range s.repeat {
 		for _, f := range faults {
@@ -493,6 +500,35 @@ func (x *run) rolling() (string, error) {
 		}
 	}
 	return what + " s", nil
+}
+
+// wiped takes a broker's whole data directory away. Its member of the quorum has forgotten whom it voted for, so it must not
+// come back by itself: it says so in one line, is replaced by command, and is filled again by the others.
+func (x *run) wiped() (string, error) {
+	id := x.follower()
+	n, other := x.c.node(id), x.c.node(id%3+1)
+	n.kill()
+	if err := os.RemoveAll(n.data); err != nil {
+		return "", err
+	}
+	what := fmt.Sprintf("data of broker %d removed", id)
+	if err := n.launch(); err != nil {
+		return what, err
+	}
+	if _, err := n.ready(startLimit); err == nil {
+		return what, errors.New("it began again as if nothing had happened")
+	}
+	n.kill()
+	if !strings.Contains(n.said(), "quorum remove") {
+		return what, fmt.Errorf("it does not say what to do: %s", n.tail())
+	}
+	for _, args := range [][]string{{"remove", fmt.Sprint(id), "--yes"}, {"add", fmt.Sprint(id), n.peer.told}} {
+		args = append(append([]string{"cluster", "quorum"}, args...), "--bootstrap", other.client.real)
+		if out, err := exec.Command(n.bin, args...).CombinedOutput(); err != nil {
+			return what, fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	return what + ", refused, replaced by command, started again", x.c.start(id)
 }
 
 // runPower cuts the power: every file system forgets what was not synced, at one moment, and all processes die.

@@ -95,6 +95,10 @@ func (l *load) finish(r *report) {
 		r.say(true, fmt.Sprint("stop-", n.id), "SIGTERM, status 0 after %.1f s", d.Seconds())
 	}
 	for _, n := range l.c.nodes {
+		if _, err := os.Stat(filepath.Join(n.data, topic+"-0")); err != nil {
+			r.say(false, "logs", "broker %d: %v", n.id, err) // and it is not what clients' views are compared with
+			continue
+		}
 		if err := readReplica(l.hist.Replica(fmt.Sprint("broker ", n.id)), n.data); err != nil {
 			r.say(false, "logs", "broker %d: %v", n.id, err)
 		}
