@@ -151,6 +151,11 @@ func (f *Follower) Take(a Answer) (Next, error) {
 		_, in.OwnEnd = p.log.EpochEnd(a.DivEpoch)
 	default:
 		in.Kind, in.HW, in.More = isr.Records, a.HW, len(a.Records) > 0
+		if min(a.LogStart, p.log.End()) > p.log.Start() {
+			// Below the leader's log start nothing was compared: what this replica has there may be from another
+			// epoch. It must not be shown before the own start has risen past it; the next answer brings the rest.
+			in.HW = min(in.HW, f.m.HW())
+		}
 	}
 	var odd error
 	n := f.carry(in, func() error {
@@ -168,7 +173,7 @@ func (f *Follower) Take(a Answer) (Next, error) {
 func (f *Follower) Heard(hw int64) {
 	f.p.app.Lock()
 	defer f.p.app.Unlock()
-	if f.Current() {
+	if f.Current() && f.p.log.StartAsked() == f.p.log.Start() { // see Take
 		f.carry(isr.FollowerIn{Kind: isr.Heard, HW: hw}, nil)
 	}
 }
