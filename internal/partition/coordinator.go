@@ -45,6 +45,18 @@ func (c *Coordinator) Append(b batch.Batch) (base, end int64, err error) {
 	return a.Base, a.End, nil
 }
 
+// AppendMarker writes a transaction marker into this partition, checked by the rules of the transaction version. Errors
+// are those of Append; INVALID_PRODUCER_EPOCH and TRANSACTION_COORDINATOR_FENCED say that the marker is late.
+func (c *Coordinator) AppendMarker(b batch.Batch, txnVersion int16) (base, end int64, err error) {
+	a, err := c.p.Append(AppendRequest{
+		Records: b, Acks: AcksAll, LeaderEpoch: c.epoch, Version: maxProduce, Coordinator: true, TxnVersion: txnVersion, NowMs: c.p.set.now(),
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	return a.Base, a.End, nil
+}
+
 // maxProduce is the newest Produce version: a coordinator may use every codec.
 const maxProduce = 13
 

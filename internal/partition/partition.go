@@ -47,8 +47,10 @@ type Partition struct {
 		since     int64       // when the oldest of them came, ms
 		batch     batch.Batch // argument and results of check, kept here so that the call allocates nothing
 		nowMs     int64
-		verdict   producer.Verdict
-		err       error
+		// of the transaction that the marker in batch ends
+		txnVersion int16
+		verdict    producer.Verdict
+		err        error
 	}
 	check func(*producer.Table) // reads app.batch, writes app.verdict; made once
 
@@ -78,6 +80,10 @@ func newPartition(s *Set, d *dir, t *topic, l *storage.Log) *Partition {
 	p.hw.Store(l.HW())
 	p.unstable.Store(math.MaxInt64)
 	p.check = func(t *producer.Table) {
+		if p.app.batch.IsControl() {
+			p.app.verdict, p.app.err = producer.Verdict{}, t.CheckMarker(p.app.batch, p.app.txnVersion)
+			return
+		}
 		p.app.verdict, p.app.err = t.Check(p.app.batch, p.app.nowMs)
 	}
 	p.readUnstable()
@@ -146,6 +152,7 @@ type AppendRequest struct {
 	LeaderEpoch int32 // the epoch the caller believes in, -1 for any
 	Version     int16 // of the Produce request
 	Coordinator bool  // a coordinator of this broker writes its own topic
+	TxnVersion  int16 // of the transaction that a marker ends
 	NowMs       int64
 }
 
@@ -222,7 +229,7 @@ func (p *Partition) appendLocked(r AppendRequest, cfg *Config, c batch.Checked) 
 	}
 	out := Appended{LogAppendTimeMs: c.LogAppendTimeMs, Epoch: epoch}
 	if c.Batch.HasProducer() {
-		p.app.batch, p.app.nowMs = c.Batch, r.NowMs
+		p.app.batch, p.app.nowMs, p.app.txnVersion = c.Batch, r.NowMs, r.TxnVersion
 		p.log.Producers(p.check)
 		v, err := p.app.verdict, p.app.err
 		p.app.batch = nil

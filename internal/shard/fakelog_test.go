@@ -107,3 +107,11 @@ func (l *fakeLog) count() (batches int, records int64) {
 	defer l.mu.Unlock()
 	return len(l.batches), l.end
 }
+
+func (l *fakeLog) AppendMarker(b batch.Batch, _ int16) (base, end int64, err error) {
+	return l.Append(b)
+}
+
+func (l *nullLog) AppendMarker(b batch.Batch, _ int16) (base, end int64, err error) {
+	return l.Append(b)
+}

@@ -21,6 +21,8 @@ import (
 type Log interface {
 	// Append adds one batch: in the log, not yet committed. It does not wait for a sync and does not keep b.
 	Append(b batch.Batch) (base, end int64, err error)
+	// AppendMarker adds a transaction marker, checked by the rules of the transaction version.
+	AppendMarker(b batch.Batch, txnVersion int16) (base, end int64, err error)
 	// OnCommitted calls fn once, when the high watermark has reached end, or with an error when the
 	// leadership under which the log was handed out is gone. fn does not block.
 	OnCommitted(end int64, fn func(error))
@@ -51,9 +53,10 @@ type Options struct {
 // Groups is the group coordinators of this broker, one for each partition of GroupsTopic that it leads. It is
 // safe for concurrent use.
 type Groups struct {
-	o  Options
-	wg sync.WaitGroup
-	mu struct {
+	o    Options
+	kind kind
+	wg   sync.WaitGroup
+	mu   struct {
 		sync.RWMutex
 		shards map[int32]*shard
 		parts  int32 // partitions of GroupsTopic, 0 while it does not exist
@@ -83,6 +86,7 @@ func NewGroups(o Options) *Groups {
 		o.Config.MaxRecordBytes = fits
 	}
 	g := &Groups{o: o}
+	g.kind = kind{name: "group coordinator", topic: GroupsTopic, make: func(int32) machine { return &groupMachine{group.New(o.Config)} }}
 	g.mu.shards = map[int32]*shard{}
 	return g
 }
@@ -101,7 +105,7 @@ func (g *Groups) NewID() string { return g.o.NewID() }
 // that of an earlier epoch. It returns at once; the log is replayed on the coordinator's own goroutine, and
 // requests get COORDINATOR_LOAD_IN_PROGRESS until that is done.
 func (g *Groups) Lead(partition int32, log Log) {
-	s := newShard(partition, log, g.o)
+	s := newShard(partition, log, g.o, &g.kind)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.mu.closed {

@@ -11,6 +11,7 @@ import (
 	"github.com/milena-mq/milena/internal/batch"
 	"github.com/milena-mq/milena/internal/det"
 	"github.com/milena-mq/milena/internal/group"
+	"github.com/milena-mq/milena/internal/txn"
 )
 
 // reloadPause is how long a coordinator whose append or load went wrong waits before it loads again: the
@@ -26,7 +27,9 @@ const recordOverhead = 48
 
 type item struct {
 	w  waiter // zero: nobody waits
-	ev group.Event
+	ev any    // of the machine, or a markerEvent
+	// parked is when it was parked first; 0: never.
+	parked det.Instant
 }
 
 type phase uint8
@@ -42,6 +45,7 @@ type shard struct {
 	partition int32
 	log       Log
 	o         Options
+	kind      *kind
 
 	wake chan struct{} // one token: look at the inbox
 	quit chan struct{} // closed by stop
@@ -53,16 +57,18 @@ type shard struct {
 	}
 	draining atomic.Bool
 
-	m       *group.Machine
-	waiters map[group.Token]waiter
-	token   group.Token
+	m       machine
+	waiters map[uint64]item // tokens that are owed an answer, and the events they came with
+	token   uint64
+	fx      effects
 	spare   []item     // the inbox of the round before, used again
 	flight  []*release // answers waiting for the log, oldest first
 	end     int64      // log end: what an answer given now has seen
+	parked  parking
 }
 
-func newShard(partition int32, log Log, o Options) *shard {
-	return &shard{partition: partition, log: log, o: o, wake: make(chan struct{}, 1), quit: make(chan struct{})}
+func newShard(partition int32, log Log, o Options, k *kind) *shard {
+	return &shard{partition: partition, log: log, o: o, kind: k, wake: make(chan struct{}, 1), quit: make(chan struct{})}
 }
 
 // submit takes an item or answers it. Items for which nobody waits are kept while loading, too: a topic that is
@@ -118,12 +124,12 @@ func (s *shard) run() {
 		wait = min(2*wait, reloadPauseMax)
 		if err := s.load(); err != nil {
 			if !s.isStopped() {
-				s.o.Log.Warn("group coordinator cannot load", "partition", s.partition, "epoch", s.log.Epoch(), "err", err)
+				s.o.Log.Warn(s.kind.name+" cannot load", "partition", s.partition, "epoch", s.log.Epoch(), "err", err)
 			}
 		} else if err = s.serve(); err == nil {
 			return
 		} else if wait = reloadPause; !s.isStopped() {
-			s.o.Log.Warn("group coordinator loads again", "partition", s.partition, "epoch", s.log.Epoch(), "err", err)
+			s.o.Log.Warn(s.kind.name+" loads again", "partition", s.partition, "epoch", s.log.Epoch(), "err", err)
 		}
 		s.forget(kerr.CoordinatorNotAvailable)
 		pause := time.NewTimer(wait)
@@ -147,7 +153,7 @@ func (s *shard) isStopped() bool {
 
 // load builds the machine from the log.
 func (s *shard) load() error {
-	m := group.New(s.o.Config)
+	m := s.kind.make(s.log.Epoch())
 	bad := 0
 	err := s.log.Replay(func(b batch.Batch) error {
 		select {
@@ -155,22 +161,20 @@ func (s *shard) load() error {
 			return errStopped
 		default:
 		}
-		defer m.SetNext(b.NextOffset())
+		defer m.setNext(b.NextOffset())
 		if b.IsControl() {
 			if mk, ok, err := b.Marker(); err == nil && ok {
-				m.ReplayMarker(b.LastOffset(), b.ProducerID(), mk.Type == batch.Commit)
+				m.marker(b.LastOffset(), b, mk)
 			}
 			return nil
 		}
 		return b.Each(batch.Limits{}, func(r batch.Record) error {
-			err := m.Replay(group.Replayed{
-				Offset: r.Offset, ProducerID: b.ProducerID(), Transactional: b.IsTransactional(), Key: r.Key, Value: r.Value,
-			})
-			if errors.Is(err, group.ErrRecord) {
+			err := m.replay(b, r)
+			if errors.Is(err, group.ErrRecord) || errors.Is(err, txn.ErrRecord) {
 				// Somebody else wrote it, the batch's CRC being right. To refuse the whole partition for it
-				// would take every group on it away.
+				// would take everything on it away.
 				if bad++; bad <= 10 {
-					s.o.Log.Warn("record of __consumer_offsets skipped", "partition", s.partition, "err", err)
+					s.o.Log.Warn("record of "+s.kind.topic+" skipped", "partition", s.partition, "err", err)
 				}
 				return nil
 			}
@@ -180,11 +184,12 @@ func (s *shard) load() error {
 	if err != nil {
 		return err
 	}
-	s.m, s.end = m, m.Next()
-	s.waiters = map[group.Token]waiter{}
-	out := m.Loaded(s.now())
+	s.m, s.end = m, m.next()
+	s.waiters = map[uint64]item{}
+	s.fx.reset()
+	m.loaded(s.now(), &s.fx)
 	var w writer
-	if err := s.collect(&w, out); err != nil {
+	if err := s.collect(&w); err != nil {
 		return err
 	}
 	if err := s.finish(&w); err != nil {
@@ -242,21 +247,17 @@ func (s *shard) round() error {
 	for _, it := range items {
 		s.token++
 		if it.w.call != nil {
-			s.waiters[s.token] = it.w
+			s.waiters[s.token] = it
 		}
 	}
 	var err error
-	for i, it := range items {
-		in := group.In{Event: it.ev}
-		if it.w.call != nil {
-			in.Token = first + group.Token(i)
-		}
-		if err = s.collect(&w, s.m.Step(now, in)); err != nil {
+	for i := range items {
+		if err = s.step(&w, now, first+uint64(i), &items[i]); err != nil {
 			break
 		}
 	}
-	if err == nil && s.m.Wake() <= now {
-		err = s.collect(&w, s.m.Step(now, group.In{Event: group.Tick{}}))
+	if err == nil && s.m.wake() <= now {
+		err = s.step(&w, now, 0, &item{})
 	}
 	clear(items)
 	s.spare = items[:0]
@@ -267,16 +268,80 @@ func (s *shard) round() error {
 		w.fail(err)
 		return err
 	}
+	s.parked.expire(now)
 	s.expire(now)
 	return nil
+}
+
+// step takes one item through the machine, and then what was parked for something that ended by it.
+func (s *shard) step(w *writer, now det.Instant, token uint64, it *item) error {
+	if it.w.call == nil {
+		token = 0
+	}
+	if mk, ok := it.ev.(markerEvent); ok {
+		return s.mark(w, token, mk)
+	}
+	s.fx.reset()
+	s.m.step(now, token, it.ev, &s.fx)
+	if err := s.collect(w); err != nil {
+		return err
+	}
+	// Taken out first: an item may be parked again.
+	for _, p := range s.parked.take(s.fx.done) {
+		s.token++
+		s.waiters[s.token] = p.it
+		s.fx.reset()
+		s.m.step(now, s.token, p.it.ev, &s.fx)
+		if err := s.collect(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mark writes a marker behind everything that was decided before it.
+func (s *shard) mark(w *writer, token uint64, mk markerEvent) error {
+	if w.b != nil {
+		if err := s.append(w); err != nil {
+			return err
+		}
+	}
+	base, end, err := s.log.AppendMarker(mk.b, mk.version)
+	var refused *kerr.Error
+	switch {
+	case errors.As(err, &refused) && (refused == kerr.InvalidProducerEpoch || refused == kerr.TransactionCoordinatorFenced):
+		s.owe(w, token, Result{Err: refused}) // the marker is late; the log is well
+		return nil
+	case err != nil:
+		return err
+	}
+	if m, ok, err := mk.b.Marker(); err == nil && ok {
+		s.m.marker(base, mk.b, m)
+	}
+	s.end = end
+	s.m.setNext(end)
+	s.owe(w, token, Result{})
+	return nil
+}
+
+// owe answers a token with what is committed now.
+func (s *shard) owe(w *writer, token uint64, r Result) {
+	if it, ok := s.waiters[token]; ok {
+		delete(s.waiters, token)
+		w.owed = append(w.owed, owed{it.w, r})
+	}
 }
 
 // writer gathers one round's records into batches and its answers.
 type writer struct {
 	b    *batch.Builder
 	owed []owed
+	then []any
 	n    int64 // records in b
 	size int   // upper bound of its bytes
+	// of the transaction that the records in b belong to, noProducer for none
+	producer int64
+	epoch    int16
 }
 
 type owed struct {
@@ -285,29 +350,40 @@ type owed struct {
 }
 
 // collect takes over the effects of one step.
-func (s *shard) collect(w *writer, out group.Out) error {
-	for _, r := range out.Records {
-		n := len(r.Key) + len(r.Value) + recordOverhead
-		if w.b != nil && w.size+n > s.o.MaxBatchBytes {
+func (s *shard) collect(w *writer) error {
+	for _, r := range s.fx.records {
+		n := len(r.key) + len(r.value) + recordOverhead
+		if w.b != nil && (w.size+n > s.o.MaxBatchBytes || w.producer != r.producer || w.epoch != r.epoch) {
 			if err := s.append(w); err != nil {
 				return err
 			}
 		}
 		if w.b == nil {
-			w.b, w.size, w.n = batch.NewBuilder(batch.Spec{LeaderEpoch: s.log.Epoch()}), batch.HeaderSize, 0
+			spec := batch.Spec{LeaderEpoch: s.log.Epoch()}
+			if r.producer != noProducer {
+				// Without sequences: the coordinator is the only writer, and repeats nothing.
+				spec.Transactional, spec.Producer = true, &batch.ProducerInfo{ID: r.producer, Epoch: r.epoch, Sequence: -1}
+			}
+			w.b, w.size, w.n, w.producer, w.epoch = batch.NewBuilder(spec), batch.HeaderSize, 0, r.producer, r.epoch
 		}
-		if err := w.b.Add(batch.Record{Timestamp: s.o.Clock().UnixMilli(), Key: r.Key, Value: r.Value}); err != nil {
+		if err := w.b.Add(batch.Record{Timestamp: s.o.Clock().UnixMilli(), Key: r.key, Value: r.value}); err != nil {
 			return err
 		}
 		w.size += n
 		w.n++
 	}
-	for _, a := range out.Answers {
-		if wt, ok := s.waiters[a.Token]; ok {
-			delete(s.waiters, a.Token)
-			w.owed = append(w.owed, owed{wt, Result{Value: a.Response}})
+	for _, a := range s.fx.answers {
+		it, ok := s.waiters[a.token]
+		if !ok {
+			continue
 		}
+		delete(s.waiters, a.token)
+		if a.parked != "" && s.parked.add(a.parked, it, Result{Value: a.response}, s.now()) {
+			continue
+		}
+		w.owed = append(w.owed, owed{it.w, Result{Value: a.response}})
 	}
+	w.then = append(w.then, s.fx.then...)
 	return nil
 }
 
@@ -324,8 +400,8 @@ func (s *shard) append(w *writer) error {
 	}
 	if base != s.end {
 		// Somebody else wrote to the partition. Offsets of records only have to rise.
-		s.o.Log.Warn("foreign records in __consumer_offsets", "partition", s.partition, "from", s.end, "to", base)
-		s.m.SetNext(base + n)
+		s.o.Log.Warn("foreign records in "+s.kind.topic, "partition", s.partition, "from", s.end, "to", base)
+		s.m.setNext(base + n)
 	}
 	s.end = end
 	return nil
@@ -339,11 +415,11 @@ func (s *shard) finish(w *writer) error {
 			return err
 		}
 	}
-	if len(w.owed) == 0 {
+	if len(w.owed) == 0 && len(w.then) == 0 {
 		return nil
 	}
-	r := &release{owed: w.owed, deadline: s.now().Add(s.o.CommitTimeout), shard: s}
-	w.owed = nil
+	r := &release{owed: w.owed, then: w.then, deadline: s.now().Add(s.o.CommitTimeout), shard: s}
+	w.owed, w.then = nil, nil
 	s.flight = append(s.flight, r)
 	s.log.OnCommitted(s.end, r.committed)
 	return nil
@@ -375,6 +451,7 @@ func refusal(err error) *kerr.Error {
 // release is the answers of one round, let go by whoever is first: the commit, the timeout or the end.
 type release struct {
 	owed     []owed
+	then     []any
 	deadline det.Instant
 	done     atomic.Bool
 	shard    *shard
@@ -385,7 +462,12 @@ func (r *release) committed(err error) {
 		r.end(refusal(err))
 		return
 	}
-	if r.done.CompareAndSwap(false, true) {
+	late := !r.done.CompareAndSwap(false, true)
+	if len(r.then) > 0 {
+		// Also when nobody waits for the answers any more: what was decided has to be carried out.
+		r.shard.kind.then(r.then)
+	}
+	if !late {
 		for _, o := range r.owed {
 			o.w.finish(o.r)
 		}
@@ -430,7 +512,7 @@ func (s *shard) expire(now det.Instant) {
 }
 
 func (s *shard) wakeAt() det.Instant {
-	at := s.m.Wake()
+	at := min(s.m.wake(), s.parked.wake())
 	if len(s.flight) > 0 {
 		at = min(at, s.flight[0].deadline)
 	}
@@ -463,10 +545,11 @@ func (s *shard) forget(err *kerr.Error) {
 		}
 		it.w.finish(Result{Err: err})
 	}
-	for t, w := range s.waiters {
+	for t, it := range s.waiters {
 		delete(s.waiters, t)
-		w.finish(Result{Err: err})
+		it.w.finish(Result{Err: err})
 	}
+	s.parked.end(err)
 	for _, r := range s.flight {
 		r.end(err)
 	}

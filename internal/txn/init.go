@@ -105,3 +105,33 @@ func (m *Machine) raise(t *id, expectID int64, expectEpoch int16, fresh int64) *
 	}
 	return nil
 }
+
+// NeedsID says that an event, as things stand, takes a producer id. The caller reserves one only then: an id that is
+// not taken is lost.
+func (m *Machine) NeedsID(ev Event) bool {
+	switch ev := ev.(type) {
+	case Init:
+		if ev.Request.TransactionalID == nil {
+			return false
+		}
+		t := m.ids[*ev.Request.TransactionalID]
+		return t == nil || t.state.resting() && t.exhausted()
+	case End:
+		t := m.ids[ev.Request.TransactionalID]
+		return ev.Request.Version >= 5 && t != nil && !t.state.prepared() && t.exhausted()
+	}
+	return false
+}
+
+// WithID is the event with a producer id that is reserved for it.
+func WithID(ev Event, id int64) Event {
+	switch ev := ev.(type) {
+	case Init:
+		ev.FreshID = id
+		return ev
+	case End:
+		ev.FreshID = id
+		return ev
+	}
+	return ev
+}
