@@ -89,6 +89,10 @@ func (p *peering) close() error {
 func (b *Broker) openStore(ctx context.Context, known string) (coord.Store, error) {
 	p := &b.peers
 	id := coord.Identity{NodeID: b.nodeID, Incarnation: p.incarnation, Peer: p.addr}
+	if (p.Engine != "" || p.Join != nil) && p.mux != nil {
+		// This broker holds no metadata: whoever thinks so should hear it at once.
+		_, _ = p.mux.HTTP().Close(), p.mux.GRPC().Close()
+	}
 	switch {
 	case p.Engine == "zookeeper":
 		return zookeeper.Open(zookeeper.Options{Servers: p.Servers, Path: p.Path, Identity: id, Log: b.log})
@@ -173,16 +177,16 @@ func (b *Broker) registration() control.Registration {
 	return r
 }
 
-// seeds is where the controller may be: the members of the quorum, or with a store elsewhere every broker.
+// seeds is where the controller may be: the members of the quorum, those of today and those that were given; with a
+// store elsewhere every broker.
 func (b *Broker) seeds() []string {
-	if b.peers.Members != nil {
-		out := make([]string, 0, len(b.peers.Members))
-		for _, m := range b.peers.Members {
-			out = append(out, m.Addr)
-		}
-		return out
-	}
 	out := slices.Clone(b.peers.Join)
+	for _, m := range b.peers.Members {
+		out = append(out, m.Addr)
+	}
+	if q, ok := b.store.(interface{ Endpoints() []string }); ok && b.peers.Engine == "" {
+		out = append(out, q.Endpoints()...)
+	}
 	for _, x := range b.ctl.Image().Brokers() {
 		if e, ok := x.Endpoint(config.PeerListenerName); ok && b.peers.Engine != "" {
 			out = append(out, net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))))

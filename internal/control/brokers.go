@@ -117,8 +117,9 @@ func (c *Cluster) checkFeatures(r Registration) *Error {
 // leaves the old registration, and whoever asks again is judged as before.
 // A former incarnation that left no clean mark of its own epoch may have lost what it had not synced: with ELR it is
 // no longer eligible (KIP-966), unless its logs are intact and records are synced before they count (flush.messages=1).
-// One whose log directory is gone has lost everything in it: it stays in no ISR,
-// not even as the last member, since an empty log would be elected in the place of the records.
+// One whose only log directory is another now has lost everything: it stays in no ISR, not even as the last member,
+// since an empty log would be elected in the place of the records. (A directory of several may only be offline: its
+// replicas are not elected, and dropped when they are begun anew in another one, see AssignDirs.)
 func (c *Cluster) Register(r Registration) (Plan, error) {
 	if r.ID < 0 || r.Incarnation.IsZero() || len(r.Endpoints) == 0 {
 		return Plan{}, refuse(kerr.InvalidRequest, "registration of broker %d without incarnation or endpoints", r.ID)
@@ -139,13 +140,8 @@ func (c *Cluster) Register(r Registration) (Plan, error) {
 	if old == nil || old.Epoch != r.PreviousEpoch && old.Incarnation != r.Incarnation {
 		m.unclean, m.intact = map[int32]bool{r.ID: true}, r.Intact
 	}
-	if old != nil && len(r.Dirs) > 0 {
-		for _, d := range old.Dirs {
-			if !slices.Contains(r.Dirs, d) {
-				m.missing = append(m.missing, d)
-			}
-		}
-		m.replaced, m.single = r.ID, len(old.Dirs) == 1
+	if old != nil && len(old.Dirs) == 1 && len(r.Dirs) > 0 && !slices.Contains(r.Dirs, old.Dirs[0]) {
+		m.replaced, m.single = r.ID, true
 	}
 	var p packer
 	p.leave(m, []int32{r.ID}, ch)

@@ -98,6 +98,18 @@ func (s *stage) cluster2(c *Cluster, cmd, name string, args map[string]string, n
 		p.Dirs = dirs(args["dirs"])
 		p.PartitionEpoch++
 		s.apply(Plan{Steps: [][]meta.Change{{meta.PutPartition(t.ID, tp.Partition, &p)}}})
+	case "assign":
+		// id says that its replicas live in dir.
+		var ws []DirAssignment
+		for _, tp := range spots(name) {
+			ws = append(ws, DirAssignment{Dir: dirs(args["dir"])[0], Topic: s.im.Topic(tp.Topic).ID, Partition: tp.Partition})
+		}
+		id := int32(num("id", 1))
+		p, errs, err := c.AssignDirs(id, s.im.Broker(id).Epoch, ws)
+		for _, e := range errs {
+			s.refusal(e)
+		}
+		s.done(p, err)
 	case "balance":
 		s.balance(c, args, num)
 	case "state":
@@ -207,6 +219,9 @@ func (s *stage) lively(cmd string, args map[string]string, num func(string, int)
 		if err == nil {
 			fmt.Fprintf(&s.out, "caught up %v, fenced %v, shutdown %v\n", pulse.CaughtUp, pulse.Fenced, pulse.Shutdown)
 		}
+	case "begin":
+		s.now = int64(num("at", int(s.now)))
+		s.live.Begin(s.now)
 	case "closed":
 		s.now = int64(num("at", int(s.now)))
 		s.live.Closed(id, uint64(num("conn", 1)), s.now)

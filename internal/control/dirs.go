@@ -71,15 +71,26 @@ func (c *Cluster) AssignDirs(id int32, epoch int64, wishes []DirAssignment) (Pla
 	return p.plan, errs, nil
 }
 
-// moveDir is a partition whose k-th replica, on broker id, lives in dir. nil: it does already.
+// moveDir is a partition whose k-th replica, on broker id, lives in dir. nil: it does already. A replica whose former
+// directory the broker has no more is begun anew: it is in sync nowhere, even where nobody else is, because an empty
+// log would be elected in the place of the records.
 func (m *moves) moveDir(topic string, old *meta.Partition, id int32, k int, dir meta.UUID) *meta.Partition {
 	dirs := make([]meta.UUID, len(old.Replicas))
 	copy(dirs, old.Dirs)
+	was := dirs[k]
 	dirs[k] = dir
+	b := m.image.Broker(id)
+	gone := func(d meta.UUID) bool {
+		return !d.IsZero() && b != nil && len(b.Dirs) > 0 && !slices.Contains(b.Dirs, d)
+	}
+	m.replaced, m.missing, m.single = -1, meta.UUID{}, false
 	isr := old.ISR
-	if b := m.image.Broker(id); b != nil && len(b.Dirs) > 0 && !slices.Contains(b.Dirs, dir) && !dir.IsZero() {
-		rest := remove(isr, id)
-		if len(rest) > 0 || m.elr {
+	switch {
+	case was != dir && gone(was):
+		m.replaced, m.missing = id, was
+		isr = remove(isr, id)
+	case gone(dir):
+		if rest := remove(isr, id); len(rest) > 0 || m.elr {
 			isr = rest // the last member stays without ELR, as when its broker dies
 		}
 	}

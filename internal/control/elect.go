@@ -29,10 +29,10 @@ type moves struct {
 	elr     bool
 	unclean map[int32]bool // brokers that may have lost what they had not synced
 	intact  bool           // ... and only that: of what they had synced nothing is missing
-	// Of a broker that registers: the directories it had before and has no more. single says that it had only one, so
-	// that a replica of which no directory is known was in it.
+	// Of one broker: a directory whose replicas are begun anew in others; single: it had one directory, and now has
+	// another, so that every replica of which no directory is known was in that.
 	replaced int32
-	missing  []meta.UUID
+	missing  meta.UUID
 	single   bool
 	rules    map[string]*topicRules
 }
@@ -72,14 +72,22 @@ func (m *moves) of(topic string) *topicRules {
 
 // lost says that the log of a replica is gone with its directory.
 func (m *moves) lost(p *meta.Partition, id int32) bool {
-	if id != m.replaced || len(m.missing) == 0 {
+	if id != m.replaced {
 		return false
 	}
-	i := slices.Index(p.Replicas, id)
-	if i < 0 || i >= len(p.Dirs) || p.Dirs[i].IsZero() {
+	dir := dirOf(p, id)
+	if dir.IsZero() {
 		return m.single
 	}
-	return slices.Contains(m.missing, p.Dirs[i])
+	return dir == m.missing
+}
+
+// dirOf is the directory of a replica, zero when it is not known.
+func dirOf(p *meta.Partition, id int32) meta.UUID {
+	if i := slices.Index(p.Replicas, id); i >= 0 && i < len(p.Dirs) {
+		return p.Dirs[i]
+	}
+	return meta.UUID{}
 }
 
 // forgot says that a replica may lack what it had when it was last in sync, so that it is not eligible.

@@ -122,6 +122,16 @@ func (l *Liveness) Extend(ms int64) {
 	}
 }
 
+// Begin is for a new controller: brokers that it never heard get a session to be heard in. Those may be brokers that
+// beat to other members only and learn now who leads.
+func (l *Liveness) Begin(now int64) {
+	for _, p := range l.brokers {
+		if p.conn == 0 {
+			p.heard = max(p.heard, now)
+		}
+	}
+}
+
 // deadline is when a broker counts as dead unless it is heard again.
 func (l *Liveness) deadline(p *pulse) int64 {
 	at := p.heard + l.sessionMs
@@ -192,7 +202,7 @@ func (l *Liveness) Decide(im *meta.Image, now int64) []Decision {
 		case dead && !b.Fenced:
 			add(VerdictFence, b, "it is silent")
 		case dead:
-		case p.fence && !b.Fenced && !p.shutdown:
+		case p.fence && !b.Fenced && !p.shutdown && l.others(im, b.ID):
 			add(VerdictFence, b, "it asks for it")
 		case len(lost) > 0 && (len(lost) < len(b.Dirs) || !b.Fenced):
 			add(VerdictLoseDirs, b, "it lost log directories")
@@ -207,6 +217,17 @@ func (l *Liveness) Decide(im *meta.Image, now int64) []Decision {
 	}
 	slices.SortStableFunc(out, func(a, b Decision) int { return cmp.Compare(a.Verdict, b.Verdict) })
 	return out
+}
+
+// others says that somebody else takes part and does not ask to be fenced: where all ask, because one disk that they
+// share is slow, nobody would be left.
+func (l *Liveness) others(im *meta.Image, but int32) bool {
+	for _, b := range im.Brokers() {
+		if p := l.brokers[b.ID]; b.ID != but && !b.Fenced && p != nil && p.epoch == b.Epoch && !p.fence {
+			return true
+		}
+	}
+	return false
 }
 
 // Drained notes that an image shows a broker marked and nothing of it left that could move; rev is

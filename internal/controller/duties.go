@@ -305,7 +305,7 @@ func (c *Controller) growInternal(r *reign) {
 			c.complain("grow the topics of coordinators", err)
 			return
 		}
-		c.log.Info("controller: topics of coordinators grow", "partitions", plan.Len())
+		c.log.Debug("controller: topics of coordinators grow", "partitions", plan.Len())
 	}
 	if more {
 		c.due.grow = time.Now().Add(settle / 2) // as soon as those under way may have arrived

@@ -144,6 +144,7 @@ func (c *Controller) term() error {
 	defer c.serving.Store(nil)
 	c.readyOnce.Do(func() { close(c.ready) })
 	c.due.begin(r)
+	c.pulses.begin()
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {

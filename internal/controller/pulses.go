@@ -149,6 +149,13 @@ func (p *pulses) next(im *meta.Image) (time.Duration, bool) {
 	return time.Duration(at)*time.Millisecond - time.Since(p.began), ok
 }
 
+// begin is for a new term.
+func (p *pulses) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.live.Begin(p.nowLocked())
+}
+
 func (p *pulses) drained(id int32, epoch, rev int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

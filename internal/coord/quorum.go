@@ -226,6 +226,17 @@ func memberError(err error) error {
 	return quorumError(err)
 }
 
+// Endpoints is the peer addresses of the voting members, as this one knows them without asking.
+func (e *Etcd) Endpoints() []string {
+	var out []string
+	for _, m := range e.srv.Cluster().Members() {
+		if a := urlAddr(m.PeerURLs); a != "" && !m.IsLearner {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 // bootMembers is what a member that begins is told, from a quorum.
 func (e *Etcd) bootMembers(ctx context.Context) ([]bootMember, error) {
 	ms, err := e.srv.MemberList(ctx, &pb.MemberListRequest{Linearizable: true})

@@ -120,7 +120,7 @@ func (m *Member) beat() *kmsg.BrokerHeartbeatRequest {
 	b := kmsg.NewPtrBrokerHeartbeatRequest()
 	b.Version = 1
 	b.BrokerID, b.BrokerEpoch, b.CurrentMetadataOffset = m.o.NodeID, m.Epoch(), m.o.Image().Revision()
-	b.WantFence, b.WantShutdown = m.sick.now(time.Now(), m.session) != "", m.leaving.Load()
+	b.WantFence, b.WantShutdown = m.sick.now(time.Now(), m.overdue()) != "", m.leaving.Load()
 	if m.o.LostDirs != nil {
 		for _, d := range m.o.LostDirs() {
 			b.OfflineLogDirs = append(b.OfflineLogDirs, d)

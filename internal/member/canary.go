@@ -40,6 +40,11 @@ func NewCanary(fs vfs.FS, dir string) (Canary, error) {
 	return Canary{Dir: dir, Write: write, Close: f.Close}, nil
 }
 
+// overdue is how long a write to a directory may take before the disk counts as hung: twice a session, at least a
+// second. A busy disk may well take a session for a sync of much data, and a broker that leaves for that makes the
+// others' disks busier.
+func (m *Member) overdue() time.Duration { return max(2*m.session, time.Second) }
+
 // sickness is which directories have a write under way, and since when.
 type sickness struct {
 	sync.Mutex
@@ -75,8 +80,7 @@ func (s *sickness) now(now time.Time, limit time.Duration) string {
 	return ""
 }
 
-// canary writes to one directory again and again. While a write is overdue by a whole session the heartbeats ask for
-// the fence: a broker whose disk hangs answers the network and can acknowledge nothing.
+// canary writes to one directory again and again. While a write is overdue the heartbeats ask for the fence: a broker whose disk hangs answers the network and can acknowledge nothing.
 func (m *Member) canary(c *Canary) {
 	said := false
 	for {
@@ -87,7 +91,7 @@ func (m *Member) canary(c *Canary) {
 			return
 		}
 		m.sick.end(c.Dir)
-		if took := time.Since(at); took > m.session {
+		if took := time.Since(at); took > m.overdue() {
 			m.log.Warn("log directory answers again", "dir", c.Dir, "after", took.Round(time.Millisecond))
 			m.Nudge()
 		}
@@ -111,14 +115,14 @@ var errStopped = errors.New("member: stopped")
 func (m *Member) await(c *Canary) error {
 	done := make(chan error, 1)
 	go func() { done <- c.Write() }()
-	late := time.NewTimer(m.session)
+	late := time.NewTimer(m.overdue())
 	defer late.Stop()
 	for {
 		select {
 		case err := <-done:
 			return err
 		case <-late.C:
-			m.log.Error("log directory does not answer: this broker asks to be fenced until it does", "dir", c.Dir, "after", m.session)
+			m.log.Error("log directory does not answer: this broker asks to be fenced until it does", "dir", c.Dir, "after", m.overdue())
 			m.Nudge()
 		case <-m.ctx.Done():
 			select {
