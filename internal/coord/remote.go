@@ -11,11 +11,15 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/milena-mq/milena/internal/meta"
 )
@@ -71,6 +75,10 @@ type Remote struct {
 type link struct {
 	addr string
 	cli  *clientv3.Client
+	mu   struct {
+		sync.Mutex
+		dial error // of the last attempt to connect
+	}
 }
 
 // OpenRemote connects to a store elsewhere: a *Joiner, or a *Remote with RemoteOptions.Elect. It fails when
@@ -111,16 +119,17 @@ func (r *Remote) begin() error {
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, open)
 	defer cancel()
+	var why error // of the last round that was not cut short
 	for {
 		err := r.choose(ctx, time.Second)
 		if err == nil {
 			break
 		}
-		if ctx.Err() != nil {
-			return err
+		if why == nil || ctx.Err() == nil {
+			why = err
 		}
-		if !wait(ctx, bootAgainMax) {
-			return err
+		if ctx.Err() != nil || !wait(ctx, bootAgainMax) {
+			return why
 		}
 	}
 	if !r.o.Elect {
@@ -144,9 +153,10 @@ func wait(ctx context.Context, d time.Duration) bool {
 
 // connect makes the client of an endpoint; the connection itself comes later.
 func (r *Remote) connect(addr string) error {
+	l := &link{addr: addr}
 	cli, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{r.scheme() + addr}, TLS: r.o.TLS, Context: r.ctx, Logger: r.log.logger(),
-		DialOptions:        reconnect(r.o.Local),
+		DialOptions:        append(reconnect(r.o.Local), l.dialer(r.o.Local)),
 		DialKeepAliveTime:  10 * time.Second,
 		MaxCallSendMsgSize: MaxBytes + 1<<20,
 		// Retries are ours to make: they go to another endpoint.
@@ -160,7 +170,8 @@ func (r *Remote) connect(addr string) error {
 	if r.mu.closed || r.mu.links[addr] != nil {
 		return cli.Close()
 	}
-	r.mu.links[addr] = &link{addr: addr, cli: cli}
+	l.cli = cli
+	r.mu.links[addr] = l
 	return nil
 }
 
@@ -202,16 +213,42 @@ func (r *Remote) choose(ctx context.Context, limit time.Duration) error {
 	for _, l := range links {
 		go func() { ch <- result{l, r.probe(ctx, l, limit)} }()
 	}
-	var errs []error
+	var errs []string
 	for range links {
 		x := <-ch
 		if x.err == nil {
 			r.use(x.l)
 			return nil
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", x.l.addr, x.err))
+		errs = append(errs, fmt.Sprintf("%s: %s", x.l.addr, x.l.plainly(x.err)))
 	}
-	return errors.Join(errs...)
+	slices.Sort(errs)
+	return errors.New(strings.Join(errs, "; "))
+}
+
+// plainly is why an endpoint cannot be used, in words that help: gRPC says only that it waited.
+func (l *link) plainly(err error) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch late := errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded; {
+	case l.mu.dial != nil:
+		return l.mu.dial.Error()
+	case late:
+		return "no answer in time: it has no majority, or is no broker that holds the metadata"
+	}
+	return rpctypes.ErrorDesc(err)
+}
+
+// dialer makes the connections of a link and remembers what went wrong with the last one.
+func (l *link) dialer(local net.IP) grpc.DialOption {
+	d := dialer(local)
+	return grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		c, err := d.DialContext(ctx, "tcp", addr)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.mu.dial = err
+		return c, err
+	})
 }
 
 func (r *Remote) use(l *link) {

@@ -120,9 +120,10 @@ type zapCore struct {
 	fields []zapcore.Field
 }
 
-// expected is what etcd complains of when a lone member elects itself within milliseconds: the first
-// look at its own term and version comes before they are written, and it looks again later.
+// expected is what etcd complains of and what is no news. When a lone member elects itself within
+// milliseconds, the first look at its own term and version comes before they are written, and it looks again.
 var expected = []string{"failed to update storage version", "Failed to detect schema version", "cannot campaign at term",
+	"retrying of unary invoker failed",             // clients ask another endpoint, and say so when there is none
 	"ignored out-of-date read index response",      // an answer came after its limit: the proof of leadership says so
 	"data-dir used by this member must be removed"} // said by us, with what to do
 
