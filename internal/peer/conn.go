@@ -71,11 +71,18 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (*Conn, error) {
 
 // call is one request that waits for its answer.
 type call struct {
-	req  kmsg.Request
+	req  kmsg.Request  // until it is sent: from then on its owner may change it, also when the answer is not here yet
+	into kmsg.Response // of the version that was asked for; nil: given up
 	buf  []byte        // where the answer may be read into; only the reader touches it until done
 	resp kmsg.Response // set before done is closed
 	err  error
 	done chan struct{}
+}
+
+func newCall(req kmsg.Request, buf []byte) *call {
+	into := req.ResponseKind()
+	into.SetVersion(req.GetVersion())
+	return &call{req: req, into: into, buf: buf, done: make(chan struct{})}
 }
 
 // Conn is one connection to another broker. Requests are pipelined: many may be under way, and Kafka
@@ -151,7 +158,7 @@ func (c *Conn) Do(ctx context.Context, req kmsg.Request) (kmsg.Response, error) 
 // comes back, and byte fields of the answer are slices of it. buf must not be touched during the call,
 // nor after an error.
 func (c *Conn) Exchange(ctx context.Context, req kmsg.Request, buf []byte) (kmsg.Response, []byte, error) {
-	ca := &call{req: req, buf: buf, done: make(chan struct{})}
+	ca := newCall(req, buf)
 	id, err := c.send(ctx, ca)
 	if err != nil {
 		return nil, nil, err
@@ -186,7 +193,7 @@ type Call struct {
 // knows their order. buf, where the answer is read into, must not be touched before Done is closed. There is
 // no way to give up but to close the connection, which ends every Call.
 func (c *Conn) Start(ctx context.Context, req kmsg.Request, buf []byte) (*Call, error) {
-	ca := &call{req: req, buf: buf, done: make(chan struct{})}
+	ca := newCall(req, buf)
 	if _, err := c.send(ctx, ca); err != nil {
 		return nil, err
 	}
@@ -291,7 +298,7 @@ func (c *Conn) readAll() error {
 		if ca == nil {
 			return fmt.Errorf("peer: answer to no request: %d", id)
 		}
-		if ca.req == nil { // given up meanwhile
+		if ca.into == nil { // given up meanwhile
 			if _, err := io.CopyN(io.Discard, c.r, n); err != nil {
 				return fmt.Errorf("peer: read: %w", err)
 			}
@@ -314,17 +321,16 @@ func (c *Conn) readAnswer(ca *call, n int) error {
 	if _, err := io.ReadFull(c.r, ca.buf); err != nil {
 		return fmt.Errorf("peer: read: %w", err)
 	}
-	resp := ca.req.ResponseKind()
-	resp.SetVersion(ca.req.GetVersion())
+	resp := ca.into
 	body := ca.buf
-	if resp.IsFlexible() && ca.req.Key() != wire.KeyApiVersions {
+	if resp.IsFlexible() && resp.Key() != wire.KeyApiVersions {
 		if len(body) == 0 || body[0] != 0 {
 			return errors.New("peer: answer with tagged fields in its header")
 		}
 		body = body[1:]
 	}
 	if err := resp.ReadFrom(body); err != nil {
-		return fmt.Errorf("peer: answer to %s: %w", wire.Name(ca.req.Key()), err)
+		return fmt.Errorf("peer: answer to %s: %w", wire.Name(resp.Key()), err)
 	}
 	ca.resp = resp
 	return nil
