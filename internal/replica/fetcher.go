@@ -468,7 +468,7 @@ func (f *fetcher) fetch(now time.Time, epoch int64, full bool) {
 	if n := len(f.free); n > 0 {
 		buf, f.free = f.free[n-1], f.free[:n-1]
 	}
-	call, err := f.link.Start(f.m.ctx, &b.req, buf)
+	call, err := f.link.Start(f.m.ctx, b.req, buf)
 	if err != nil {
 		f.broken(now, err)
 		return

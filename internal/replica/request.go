@@ -31,16 +31,21 @@ func (f *fetcher) limits() limits {
 	}
 }
 
-// builder makes one Fetch request; its slices are used again for the next.
+// builder makes one Fetch request; its slices are used again for the next, the request itself is not: the connection
+// looks at it until it is answered.
 type builder struct {
-	req  kmsg.FetchRequest
+	req  *kmsg.FetchRequest
 	at   map[meta.UUID]int
 	gone map[meta.UUID]int
 }
 
 func (b *builder) reset(node int32, epoch int64, l limits) {
-	topics, forgotten := b.req.Topics[:0], b.req.ForgottenTopics[:0]
-	b.req = kmsg.NewFetchRequest()
+	var topics []kmsg.FetchRequestTopic
+	var forgotten []kmsg.FetchRequestForgottenTopic
+	if b.req != nil {
+		topics, forgotten = b.req.Topics[:0], b.req.ForgottenTopics[:0]
+	}
+	b.req = kmsg.NewPtrFetchRequest()
 	b.req.Version = fetchVersion
 	b.req.ReplicaState.ID, b.req.ReplicaState.Epoch = node, epoch
 	b.req.MaxWaitMillis, b.req.MinBytes, b.req.MaxBytes = l.wait, l.minBytes, l.maxBytes
