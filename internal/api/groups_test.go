@@ -121,6 +121,9 @@ func (l *memLog) Append(b batch.Batch) (base, end int64, err error) {
 	l.batches = append(l.batches, c)
 	return base, l.end, nil
 }
+func (l *memLog) AppendMarker(b batch.Batch, _ int16) (base, end int64, err error) {
+	return l.Append(b)
+}
 func (l *memLog) OnCommitted(_ int64, fn func(error))  { fn(nil) }
 func (l *memLog) Replay(func(batch.Batch) error) error { return nil }
 func (l *memLog) Epoch() int32                         { return 0 }

@@ -109,8 +109,9 @@ func ask(t *testing.T, addr string, frame []byte) (answered bool) {
 	return true
 }
 
-// TestHostileRequests sends random requests of every API at every version to a whole broker. No request
-// may make its handler panic, take memory out of proportion, or keep the broker from serving others.
+// TestHostileRequests sends random requests of every API at every version to a whole broker, at the address for clients
+// and at the one for other brokers, where a neighbour that has gone mad must do no more harm. No request may make its handler panic, take memory out of
+// proportion, or keep the broker from serving others.
 func TestHostileRequests(t *testing.T) {
 	rounds := 3
 	if os.Getenv("MILENA_SOAK") != "" {
@@ -119,7 +120,7 @@ func TestHostileRequests(t *testing.T) {
 	dir := t.TempDir()
 	var log sharedBuffer
 	b, err := Start(t.Context(), Options{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError})), Static: config.StaticOf(map[string]string{
-		"log.dirs": dir + "/data", "listeners": "PLAINTEXT://127.0.0.1:0",
+		"log.dirs": dir + "/data", "listeners": "PLAINTEXT://127.0.0.1:0", "peer.listener": "127.0.0.1:0",
 	})})
 	if err != nil {
 		t.Fatal(err)
@@ -127,16 +128,21 @@ func TestHostileRequests(t *testing.T) {
 	addr := b.Addr()
 	versions := kmsg.NewPtrApiVersionsRequest()
 	hello := kmsg.NewRequestFormatter().AppendRequest(nil, versions, 1)
-	keys := announced(t, addr, hello)
+	peer := b.peers.addr
+	keys := map[string][]kmsg.ApiVersionsResponseApiKey{addr: announced(t, addr, hello), peer: announced(t, peer, hello)}
+	if len(keys[peer]) < 15 || len(keys[addr]) <= len(keys[peer]) {
+		t.Errorf("%d APIs for clients, %d for brokers", len(keys[addr]), len(keys[peer]))
+	}
 	var wg sync.WaitGroup
 	answered := make([]int, 4)
 	for w := range answered {
+		at := []string{addr, peer}[w%2]
 		wg.Go(func() {
 			h := hostile{rand.New(rand.NewPCG(11, uint64(w)))}
 			for range rounds {
-				for _, k := range keys {
+				for _, k := range keys[at] {
 					for v := k.MinVersion; v <= k.MaxVersion; v++ {
-						if ask(t, addr, h.request(k.ApiKey, v)) {
+						if ask(t, at, h.request(k.ApiKey, v)) {
 							answered[w]++
 						}
 					}
