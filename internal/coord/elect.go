@@ -358,7 +358,7 @@ func (r *Remote) compactOld(ctx context.Context) {
 }
 
 // reclaim makes room in a store that is full: old revisions go, every member gives their space back, and the
-// alarm that refuses writes is lifted. Once in reclaimAgain at most.
+// alarm that refuses writes is lifted. Once in reclaimAgain at most unless it helped.
 func (r *Remote) reclaim(ctx context.Context) (room bool, err error) {
 	r.elect.mu.Lock()
 	now := time.Now()
@@ -370,11 +370,11 @@ func (r *Remote) reclaim(ctx context.Context) (room bool, err error) {
 	l, _ := r.current()
 	if !soon {
 		r.log.log.Warn("coordination store is full: throwing old revisions away")
-		g, err := l.cli.Get(ctx, r.electKey(), clientv3.WithKeysOnly())
+		before, err := l.cli.Status(ctx, r.scheme()+l.addr)
 		if err != nil {
 			return false, err
 		}
-		if _, err = l.cli.Compact(ctx, g.Header.Revision, clientv3.WithCompactPhysical()); err != nil && !errors.Is(rpctypes.Error(err), rpctypes.ErrCompacted) {
+		if _, err = l.cli.Compact(ctx, before.Header.Revision, clientv3.WithCompactPhysical()); err != nil && !errors.Is(rpctypes.Error(err), rpctypes.ErrCompacted) {
 			return false, err
 		}
 		for _, a := range r.Endpoints() {
@@ -387,6 +387,12 @@ func (r *Remote) reclaim(ctx context.Context) (room bool, err error) {
 			if _, err := x.cli.Defragment(ctx, r.scheme()+a); err != nil {
 				r.log.log.Warn("a member of the coordination store did not give space back", "member", a, "error", err)
 			}
+		}
+		if after, err := l.cli.Status(ctx, r.scheme()+l.addr); err == nil && after.DbSize < before.DbSize/2 {
+			// It was worth its price, and will be again when as much has been written.
+			r.elect.mu.Lock()
+			r.elect.mu.freed = time.Time{}
+			r.elect.mu.Unlock()
 		}
 	}
 	_, err = l.cli.AlarmDisarm(ctx, &clientv3.AlarmMember{})

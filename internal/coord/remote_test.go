@@ -367,3 +367,30 @@ func TestExternalEtcdWithLowLimitsIsRefused(t *testing.T) {
 		t.Errorf("1.5 MiB: %v", err)
 	}
 }
+
+// An external etcd that is full of history is cleaned up by whoever writes; one that is full says so.
+func TestAFullExternalEtcd(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	n := cluster(t, 1, func(o *coord.EtcdOptions) { o.QuotaBytes = 12 << 20 })[0]
+	r := remote(t, elector("", 1), n.addr)
+	term, err := r.Lead(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	big := make([]byte, 1<<18)
+	for i := range 110 { // twice the quota and more
+		if _, err := r.Append(ctx, term, []meta.Change{{Key: "k", Value: big}}); err != nil {
+			t.Fatalf("append %d: %v", i, err)
+		}
+	}
+	for i := 0; err == nil && i < 1000; i++ { // etcd counts what is written every 100 ms only
+		_, err = r.Append(ctx, term, []meta.Change{{Key: fmt.Sprint("k", i), Value: big}})
+	}
+	if !errors.Is(err, coord.ErrFull) {
+		t.Fatalf("a full store answers %v", err)
+	}
+	if snap, _, err := r.Load(ctx); err != nil || len(snap.Changes) < 10 {
+		t.Errorf("a full store cannot be read: %d keys, %v", len(snap.Changes), err)
+	}
+}
