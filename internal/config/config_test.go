@@ -49,6 +49,7 @@ var deliberate = map[string]string{
 	"topic flush.messages":                "9223372036854775807",
 	"broker broker.heartbeat.interval.ms": "2000",
 	"broker broker.session.timeout.ms":    "9000",
+	"broker replica.lag.time.max.ms":      "30000",
 }
 
 func TestTableEqualsKafkas(t *testing.T) {

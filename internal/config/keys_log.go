@@ -82,7 +82,7 @@ var (
 	// ReplicaHighWatermarkCheckpointIntervalMs is replica.high.watermark.checkpoint.interval.ms.
 	ReplicaHighWatermarkCheckpointIntervalMs = broker[int64]("replica.high.watermark.checkpoint.interval.ms", "5000", "How often the high watermark of every partition is written down.")
 	// ReplicaLagTimeMaxMs is replica.lag.time.max.ms.
-	ReplicaLagTimeMaxMs = broker[int64]("replica.lag.time.max.ms", "30000", "Time after which a follower that is behind leaves the in-sync set.")
+	ReplicaLagTimeMaxMs = broker[int64]("replica.lag.time.max.ms", "5000", "Time after which a follower that is behind leaves the in-sync set. Dead brokers leave it by their heartbeats; this is for one that lives and cannot be reached by the leader, or whose disk is too slow, and holds up acks=all until then.", kafkaHas("30000"))
 	// ReplicaSelectorClass is replica.selector.class.
 	ReplicaSelectorClass = broker[string]("replica.selector.class", null, "Which replica a client reads from: empty for the leader, org.apache.kafka.common.replica.RackAwareReplicaSelector for one in its rack.", oneOf("", LeaderSelector, RackAwareSelector))
 	_                    = broker[int32]("replica.socket.receive.buffer.bytes", "65536", "Receive buffer between brokers.", inert(whyOne))

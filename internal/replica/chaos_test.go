@@ -106,12 +106,12 @@ func TestChaos(t *testing.T) {
 				n, v := int32((w+i)%parts), fmt.Sprintf("w%d-%d", w, i)
 				at := c.believer("t", n, i)
 				if at == nil {
-					time.Sleep(time.Millisecond)
+					pass(time.Millisecond)
 					continue
 				}
 				base, err := c.produceAt(at, "t", n, 300*time.Millisecond, v)
 				if err != nil {
-					time.Sleep(time.Millisecond)
+					pass(time.Millisecond)
 					continue
 				}
 				tp := fmt.Sprintf("t-%d", n)
@@ -154,7 +154,7 @@ func (c *cluster) trouble(x *cuts, r int) {
 	pick := func(n int) int { c.mu.Lock(); defer c.mu.Unlock(); return int(c.rand.Uint64() % uint64(n)) }
 	a := c.nodes[pick(len(c.nodes))]
 	b := c.nodes[pick(len(c.nodes))]
-	rest := func() { time.Sleep(time.Duration(5+pick(60)) * time.Millisecond) }
+	rest := func() { pass(time.Duration(5+pick(60)) * time.Millisecond) }
 	rest()
 	switch r % 7 {
 	case 0, 1:
@@ -170,7 +170,7 @@ func (c *cluster) trouble(x *cuts, r int) {
 		c.unfence(a)
 	case 3:
 		x.pairs[a.id][b.id].Store(true)
-		time.Sleep(500 * time.Millisecond) // longer than replica.lag.time.max.ms: the set shrinks
+		pass(500 * time.Millisecond) // longer than replica.lag.time.max.ms: the set shrinks
 		x.pairs[a.id][b.id].Store(false)
 	case 4:
 		a.deaf(true)

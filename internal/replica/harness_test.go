@@ -489,14 +489,17 @@ func (c *cluster) must(topic string, n int32, vals ...string) int64 {
 		if time.Now().After(end) {
 			c.t.Fatalf("produce to %s-%d: %v", topic, n, err)
 		}
-		time.Sleep(5 * time.Millisecond)
+		pass(5 * time.Millisecond)
 	}
 }
+
+// pass lets time go by: what breaks stays broken for a while, and who was refused does not ask again at once.
+func pass(d time.Duration) { <-time.After(d) }
 
 // eventually waits until ok says so; what is waited for happens by itself within milliseconds, or not at all.
 func (c *cluster) eventually(what string, ok func() bool) {
 	c.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !ok(); pass(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			for _, t := range c.mu.im.Topics() {
 				for n, p := range t.Partitions {
