@@ -39,8 +39,20 @@ const lagAllowed = 10000
 
 func (q *Quorum) behind(m QuorumMember) bool { return m.Offset < 0 || m.Lag > lagAllowed }
 
+// Elsewhere says that the metadata lies in a store outside the brokers: then the controller is named as the
+// only voter, the other brokers as observers, and nobody has an address as a member.
+func (q *Quorum) Elsewhere() bool {
+	return len(q.Voters) == 1 && q.Voters[0].Address == "" && len(q.Observers) > 0
+}
+
 // Tolerates says how many more members may fail.
 func (q *Quorum) Tolerates() string {
+	if q.Elsewhere() {
+		return "the metadata lies in a store outside the brokers"
+	}
+	if len(q.Voters) == 1 {
+		return "no other has the metadata: while it is down, nothing can change"
+	}
 	live := 0
 	for _, v := range q.Voters {
 		if !q.behind(v) {

@@ -10,13 +10,15 @@ import (
 	"time"
 
 	"github.com/milena-mq/milena/internal/admin"
+	"github.com/milena-mq/milena/internal/config"
 	"github.com/spf13/cobra"
 )
 
 // newcomer is the result of cluster add-broker.
 type newcomer struct {
 	ID      int32             `json:"id"`
-	Join    []string          `json:"join"`
+	Join    []string          `json:"join,omitempty"`
+	Store   string            `json:"coordinator,omitempty"` // where the metadata lies outside the brokers
 	Command string            `json:"command"`
 	Broker  *admin.BrokerInfo `json:"broker,omitempty"` // with --wait: as it has registered
 }
@@ -98,7 +100,13 @@ func (a *app) newcomer(cmd *cobra.Command, s admin.Status, id int32, join []stri
 			}
 		}
 	}
-	if len(n.Join) == 0 {
+	if len(n.Join) == 0 && s.Quorum != nil && s.Quorum.Elsewhere() {
+		cs, err := a.client().Configs(cmd.Context(), admin.ResourceBroker, strconv.Itoa(int(s.Controller)), config.Coordinator.Name)
+		if err == nil && len(cs) == 1 && cs[0].Value != nil {
+			n.Store = *cs[0].Value
+		}
+	}
+	if len(n.Join) == 0 && n.Store == "" {
 		return nil, fmt.Errorf("the cluster does not tell the peer addresses of its brokers: name them with --join (in the configuration of each they are peer.listener or its entry of cluster)")
 	}
 	return n, nil
@@ -117,7 +125,11 @@ func (n *newcomer) command(host, listen, advertise, peer, data, rack string) err
 		}
 		advertise, peer = or(advertise, net.JoinHostPort(host, port)), or(peer, net.JoinHostPort(host, "9094"))
 	}
-	words := []string{"milena", "serve", "--node-id", strconv.Itoa(int(n.ID)), "--join", strings.Join(n.Join, ","), "--peer", peer, "--listen", listen}
+	how, which := "--join", strings.Join(n.Join, ",")
+	if n.Store != "" {
+		how, which = "--coordinator", n.Store
+	}
+	words := []string{"milena", "serve", "--node-id", strconv.Itoa(int(n.ID)), how, which, "--peer", peer, "--listen", listen}
 	if advertise != "" {
 		words = append(words, "--advertise", advertise)
 	}

@@ -141,7 +141,7 @@ quorum is refused: replace it there first (milena cluster quorum --help).`,
 // refuseVoter keeps a member of the quorum from being switched off unseen: with it goes a vote.
 func (a *app) refuseVoter(ctx context.Context, id int32) error {
 	q, err := a.client().Quorum(ctx)
-	if err != nil {
+	if err != nil || q.Elsewhere() {
 		return nil // a cluster whose store lies elsewhere has no members among its brokers
 	}
 	for _, v := range q.Voters {

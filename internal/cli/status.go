@@ -99,6 +99,9 @@ func quorumLine(q *admin.Quorum) string {
 	if q == nil {
 		return ""
 	}
+	if q.Elsewhere() {
+		return q.Tolerates()
+	}
 	var ids []string
 	for _, v := range q.Voters {
 		ids = append(ids, strconv.Itoa(int(v.ID)))
