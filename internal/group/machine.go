@@ -70,6 +70,14 @@ type (
 	// Commit stores offsets. The caller has filled in both Topic and TopicID of every topic (a zero id:
 	// not known) and leaves only the partitions that exist. Answer: *kmsg.OffsetCommitResponse.
 	Commit struct{ Request *kmsg.OffsetCommitRequest }
+	// TxnCommit stores offsets that count once the producer's transaction commits (KIP-98, KIP-447). Request as for
+	// Commit, with generation -1 where the client says none. The caller has seen to it that this partition is in
+	// the transaction. Answer: *kmsg.OffsetCommitResponse.
+	TxnCommit struct {
+		Request    *kmsg.OffsetCommitRequest
+		ProducerID int64
+		Epoch      int16
+	}
 	// FetchOffsets reads committed offsets of one group; Group.Topics nil means all. Topic and TopicID of
 	// each topic are filled in as for Commit. Answer: *kmsg.OffsetFetchResponseGroup, with topic ids
 	// where stored.
@@ -114,6 +122,7 @@ func (Sync) event()          {}
 func (Heartbeat) event()     {}
 func (Leave) event()         {}
 func (Commit) event()        {}
+func (TxnCommit) event()     {}
 func (FetchOffsets) event()  {}
 func (DeleteOffsets) event() {}
 func (Describe) event()      {}
@@ -122,8 +131,14 @@ func (Delete) event()        {}
 func (TopicsDeleted) event() {}
 func (Tick) event()          {}
 
-// Record is one record for the partition's log. A nil Value is a tombstone.
-type Record struct{ Key, Value []byte }
+// Record is one record for the partition's log. A nil Value is a tombstone. With Transactional it belongs into a
+// transactional batch of the producer, alone or with others of the same one.
+type Record struct {
+	Key, Value    []byte
+	Transactional bool
+	ProducerID    int64
+	Epoch         int16
+}
 
 // Answer is the reply for a token. It may be shown only when the log is committed up to the end of
 // the records emitted by the same and all earlier steps.
@@ -212,7 +227,9 @@ func (m *Machine) Step(now det.Instant, in In) Out {
 	case Leave:
 		m.stepLeave(in.Token, ev.Request)
 	case Commit:
-		m.stepCommit(in.Token, ev.Request)
+		m.stepCommit(in.Token, ev.Request, nil)
+	case TxnCommit:
+		m.stepCommit(in.Token, ev.Request, &ev)
 	case FetchOffsets:
 		m.stepFetch(in.Token, ev)
 	case DeleteOffsets:

@@ -171,10 +171,10 @@ func (m *Machine) unstable(g *grp, topic string, partition int32) bool {
 	return false
 }
 
-// stepCommit is OffsetCommit, kafka.md 5.2.
-func (m *Machine) stepCommit(t Token, req *kmsg.OffsetCommitRequest) {
+// stepCommit is OffsetCommit, kafka.md 5.2; with txn it is TxnOffsetCommit.
+func (m *Machine) stepCommit(t Token, req *kmsg.OffsetCommitRequest, txn *TxnCommit) {
 	_, known := m.groups[req.Group]
-	g, err := m.checkCommit(req)
+	g, err := m.checkCommit(req, txn != nil)
 	resp := kmsg.NewPtrOffsetCommitResponse()
 	resp.Version = req.Version
 	resp.Topics = make([]kmsg.OffsetCommitResponseTopic, len(req.Topics))
@@ -197,10 +197,15 @@ func (m *Machine) stepCommit(t Token, req *kmsg.OffsetCommitRequest) {
 				at.Partitions[j].ErrorCode = code.Code
 				continue
 			}
-			m.emitOffset(g, rt.Topic, offset{
+			o := offset{
 				partition: p.Partition, leaderEpoch: leaderEpoch(req.Version, p), offset: p.Offset, commitMs: m.now.UnixMilli(),
 				expireMs: expire, topicID: rt.TopicID, metadata: deref(p.Metadata),
-			})
+			}
+			if txn != nil {
+				m.emitPending(g, rt.Topic, o, txn)
+			} else {
+				m.emitOffset(g, rt.Topic, o)
+			}
 		}
 		if g != nil && g.offsets[rt.Topic] != nil {
 			at.Topic = g.offsets[rt.Topic].name
@@ -208,7 +213,7 @@ func (m *Machine) stepCommit(t Token, req *kmsg.OffsetCommitRequest) {
 			at.Topic = strings.Clone(rt.Topic)
 		}
 	}
-	if !known && g != nil && len(g.offsets) == 0 {
+	if !known && g != nil && len(g.offsets) == 0 && len(g.txns) == 0 {
 		m.forget(g) // nothing of a first commit was good: the group was never there
 	}
 	m.answer(t, resp)
@@ -222,7 +227,7 @@ func leaderEpoch(version int16, p *kmsg.OffsetCommitRequestTopicPartition) int32
 }
 
 // checkCommit says who may commit; it creates the group of a first simple commit.
-func (m *Machine) checkCommit(req *kmsg.OffsetCommitRequest) (*grp, *kerr.Error) {
+func (m *Machine) checkCommit(req *kmsg.OffsetCommitRequest, txn bool) (*grp, *kerr.Error) {
 	if len(req.Group) > maxString {
 		return nil, kerr.InvalidGroupID
 	}
@@ -251,6 +256,9 @@ func (m *Machine) checkCommit(req *kmsg.OffsetCommitRequest) (*grp, *kerr.Error)
 		return g, nil
 	}
 	if req.Generation < 0 && req.MemberID == "" && req.InstanceID == nil {
+		if txn {
+			return g, nil // producers before KIP-447 do not say who consumes
+		}
 		return nil, kerr.UnknownMemberID // a stranger may not move the offsets of a living group
 	}
 	if err := g.check(req.MemberID, req.InstanceID); err != nil {
@@ -259,7 +267,7 @@ func (m *Machine) checkCommit(req *kmsg.OffsetCommitRequest) (*grp, *kerr.Error)
 	if req.Generation != g.generation {
 		return nil, kerr.IllegalGeneration
 	}
-	if g.state == CompletingRebalance {
+	if g.state == CompletingRebalance && !txn {
 		return nil, kerr.RebalanceInProgress
 	}
 	m.touch(g.members[req.MemberID])

@@ -73,6 +73,20 @@ func (m *Machine) emit(key, value []byte) {
 
 // emitOffset stores an offset. Kafka 4.3's versions: 4 with a topic id, 1 with an explicit expiry, else 3.
 func (m *Machine) emitOffset(g *grp, topic string, o offset) {
+	o = m.writeOffset(g, topic, o)
+	m.applyOffset(g.id, topic, o)
+}
+
+// emitPending stores an offset that counts once the transaction commits.
+func (m *Machine) emitPending(g *grp, topic string, o offset, txn *TxnCommit) {
+	o = m.writeOffset(g, topic, o)
+	r := &m.out.Records[len(m.out.Records)-1]
+	r.Transactional, r.ProducerID, r.Epoch = true, txn.ProducerID, txn.Epoch
+	m.applyPendingOffset(txn.ProducerID, g.id, topic, o)
+}
+
+// writeOffset emits the record of an offset and returns the offset as a reload would find it.
+func (m *Machine) writeOffset(g *grp, topic string, o offset) offset {
 	o.record = m.next
 	from := len(m.arena)
 	m.arena = appendOffsetKey(m.arena, g.id, topic, o.partition)
@@ -93,7 +107,7 @@ func (m *Machine) emitOffset(g *grp, topic string, o offset) {
 	m.arena = v.AppendTo(m.arena)
 	end := len(m.arena)
 	m.emit(m.arena[from:mid:mid], m.arena[mid:end:end])
-	m.applyOffset(g.id, topic, o)
+	return o
 }
 
 func (m *Machine) emitOffsetTombstone(g *grp, topic string, partition int32) {

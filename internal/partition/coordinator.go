@@ -57,6 +57,13 @@ func (c *Coordinator) AppendMarker(b batch.Batch, txnVersion int16) (base, end i
 	return a.Base, a.End, nil
 }
 
+// Admit says whether a producer may write for its transaction; guard is a *Guard or nil. INVALID_PRODUCER_EPOCH: a
+// later epoch has written here; INVALID_TXN_STATE: the transaction is not open and nothing proves it.
+func (c *Coordinator) Admit(producerID int64, epoch int16, guard any) error {
+	g, _ := guard.(*Guard)
+	return c.p.admit(producerID, epoch, g)
+}
+
 // maxProduce is the newest Produce version: a coordinator may use every codec.
 const maxProduce = 13
 

@@ -49,6 +49,7 @@ type Partition struct {
 		nowMs     int64
 		// of the transaction that the marker in batch ends
 		txnVersion int16
+		guards     map[int64]*Guard // by producer: verifications under way
 		verdict    producer.Verdict
 		err        error
 	}
@@ -153,7 +154,10 @@ type AppendRequest struct {
 	Version     int16 // of the Produce request
 	Coordinator bool  // a coordinator of this broker writes its own topic
 	TxnVersion  int16 // of the transaction that a marker ends
-	NowMs       int64
+	// Guard proves that the coordinator knows this partition to be in the producer's transaction; not needed once
+	// the transaction is open here. See Partition.Verify.
+	Guard *Guard
+	NowMs int64
 }
 
 // Appended is what became of it.
@@ -181,10 +185,6 @@ func (p *Partition) Append(r AppendRequest) (Appended, error) {
 		return Appended{LogStart: p.log.Start()}, bad
 	}
 	if !r.Coordinator {
-		if c.Batch.IsTransactional() {
-			// The transaction coordinator comes later; no partition is part of any transaction.
-			return Appended{}, kerr.InvalidTxnState
-		}
 		if err := p.dir.d.Writable(int64(len(c.Batch))); err != nil {
 			p.set.storageError(p, err)
 			return Appended{}, err
@@ -235,6 +235,12 @@ func (p *Partition) appendLocked(r AppendRequest, cfg *Config, c batch.Checked) 
 		p.app.batch = nil
 		if err != nil {
 			return Appended{}, err
+		}
+		if c.Batch.IsTransactional() && !v.Duplicate && !r.Coordinator && !p.guardedLocked(c.Batch, r.Guard) {
+			return Appended{}, kerr.InvalidTxnState
+		}
+		if c.Batch.IsControl() {
+			delete(p.app.guards, c.Batch.ProducerID())
 		}
 		if v.Duplicate {
 			out.Base, out.End, out.Duplicate = v.BaseOffset, v.LastOffset+1, true

@@ -109,6 +109,7 @@ func (p *Partition) resign(self int32, v *view, rec *meta.Partition) (want role,
 	// The old role ends first: an append of the old epoch must not slip in behind the new epoch's start.
 	p.mu.leader, p.mu.follower, p.mu.epoch = nil, nil, rec.LeaderEpoch
 	p.mu.starts, p.mu.told = nil, nil
+	p.app.guards = nil // a marker that another leader writes meanwhile is not seen by them
 	due := p.endLocked()
 	p.mu.Unlock()
 	endAll(due, kerr.NotLeaderForPartition)

@@ -118,6 +118,13 @@ func (t *Table) Check(b batch.Batch, now int64) (Verdict, error) {
 		return Verdict{}, nil
 	}
 	epoch, first, last := b.ProducerEpoch(), b.BaseSequence(), b.LastSequence()
+	if first < 0 {
+		// The offsets of a transaction, written by a group coordinator: no sequences, no repeats, only the epoch counts.
+		if epoch < e.epoch {
+			return Verdict{}, fmt.Errorf("%w: producer %d has epoch %d, the partition knows %d", kerr.InvalidProducerEpoch, b.ProducerID(), epoch, e.epoch)
+		}
+		return Verdict{}, nil
+	}
 	if epoch == e.epoch {
 		if s, ok := e.find(first, last); ok {
 			return Verdict{Duplicate: true, BaseOffset: s.last - int64(s.delta), LastOffset: s.last, Timestamp: s.timestamp}, nil
@@ -180,6 +187,9 @@ func (t *Table) Update(b batch.Batch) (Txn, bool) {
 		t.begin(b.ProducerID(), e.txnStart)
 	}
 	e.timestamp = b.MaxTimestamp()
+	if b.BaseSequence() < 0 {
+		return Txn{}, false
+	}
 	e.add(sent{last: b.LastOffset(), timestamp: e.timestamp, lastSeq: b.LastSequence(), delta: b.LastOffsetDelta()})
 	return Txn{}, false
 }
@@ -194,6 +204,18 @@ func (t *Table) entry(id int64) *entry {
 		t.producers[id] = e
 	}
 	return e
+}
+
+// Open says whether the producer has a transaction open here under this epoch.
+func (t *Table) Open(id int64, epoch int16) bool {
+	e := t.producers[id]
+	return e != nil && e.txnStart != noTxn && e.epoch == epoch
+}
+
+// Newer says that the partition knows a later epoch of the producer.
+func (t *Table) Newer(id int64, epoch int16) bool {
+	e := t.producers[id]
+	return e != nil && e.epoch > epoch
 }
 
 // Expire forgets producers whose newest batch is older than maxAgeMs, unless a transaction of theirs is open.

@@ -10,6 +10,15 @@ import (
 type Request struct {
 	Group string // names the partition
 	Event group.Event
+	// Admit, when not nil, is asked before the event: may this producer write here? An error is the answer.
+	Admit *Admission
+}
+
+// Admission is the transaction that an event writes for.
+type Admission struct {
+	ProducerID int64
+	Epoch      int16
+	Guard      any // the partition's, see partition.Verify
 }
 
 // Result is what became of a Request: the machine's answer, whose type stands with the event in package

@@ -115,3 +115,6 @@ func (l *fakeLog) AppendMarker(b batch.Batch, _ int16) (base, end int64, err err
 func (l *nullLog) AppendMarker(b batch.Batch, _ int16) (base, end int64, err error) {
 	return l.Append(b)
 }
+
+func (l *fakeLog) Admit(int64, int16, any) error { return nil }
+func (l *nullLog) Admit(int64, int16, any) error { return nil }

@@ -35,7 +35,11 @@ func (g *groupMachine) step(now det.Instant, token uint64, ev any, e *effects) {
 
 func (g *groupMachine) out(o group.Out, e *effects) {
 	for _, r := range o.Records {
-		e.records = append(e.records, record{key: r.Key, value: r.Value, producer: noProducer})
+		x := record{key: r.Key, value: r.Value, producer: noProducer}
+		if r.Transactional {
+			x.producer, x.epoch = r.ProducerID, r.Epoch
+		}
+		e.records = append(e.records, x)
 	}
 	for _, a := range o.Answers {
 		e.answers = append(e.answers, answer{token: uint64(a.Token), response: a.Response})

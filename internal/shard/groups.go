@@ -23,6 +23,9 @@ type Log interface {
 	Append(b batch.Batch) (base, end int64, err error)
 	// AppendMarker adds a transaction marker, checked by the rules of the transaction version.
 	AppendMarker(b batch.Batch, txnVersion int16) (base, end int64, err error)
+	// Admit says whether a producer may write for its transaction: it is open here, or guard proves that the
+	// coordinator knows of it and no marker has come since. An *kerr.Error refuses.
+	Admit(producerID int64, epoch int16, guard any) error
 	// OnCommitted calls fn once, when the high watermark has reached end, or with an error when the
 	// leadership under which the log was handed out is gone. fn does not block.
 	OnCommitted(end int64, fn func(error))
@@ -197,8 +200,23 @@ func (g *Groups) Submit(reqs ...Request) *Call {
 			w.finish(Result{Err: kerr.NotCoordinator})
 			continue
 		}
-		s.submit(item{w: w, ev: reqs[i].Event})
+		s.submit(item{w: w, ev: reqs[i].Event, admit: reqs[i].Admit})
 	}
+	return c
+}
+
+// WriteMarker writes the end of a transaction into a partition of GroupsTopic, in the order of its own records. The
+// one result has no value; its error is NOT_COORDINATOR where this broker does not lead, or says that the marker is late.
+func (g *Groups) WriteMarker(partition int32, b batch.Batch, txnVersion int16) *Call {
+	c := newCall(1)
+	g.mu.RLock()
+	s := g.mu.shards[partition]
+	g.mu.RUnlock()
+	if s == nil {
+		waiter{c, 0}.finish(Result{Err: kerr.NotCoordinator})
+		return c
+	}
+	s.submit(item{w: waiter{c, 0}, ev: markerEvent{b, txnVersion}})
 	return c
 }
 

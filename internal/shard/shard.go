@@ -28,6 +28,8 @@ const recordOverhead = 48
 type item struct {
 	w  waiter // zero: nobody waits
 	ev any    // of the machine, or a markerEvent
+	// admit is asked before the event.
+	admit *Admission
 	// parked is when it was parked first; 0: never.
 	parked det.Instant
 }
@@ -281,6 +283,18 @@ func (s *shard) step(w *writer, now det.Instant, token uint64, it *item) error {
 	if mk, ok := it.ev.(markerEvent); ok {
 		return s.mark(w, token, mk)
 	}
+	if it.admit != nil {
+		// Between the coordinator's word and this moment the transaction may have ended. This goroutine is the only
+		// writer, so what the log says now still holds when the records are written.
+		if err := s.admit(w, it.admit); err != nil {
+			var k *kerr.Error
+			if !errors.As(err, &k) {
+				return err
+			}
+			s.owe(w, token, Result{Err: k})
+			return nil
+		}
+	}
 	s.fx.reset()
 	s.m.step(now, token, it.ev, &s.fx)
 	if err := s.collect(w); err != nil {
@@ -297,6 +311,16 @@ func (s *shard) step(w *writer, now det.Instant, token uint64, it *item) error {
 		}
 	}
 	return nil
+}
+
+// admit asks the log, with everything in it that was decided before.
+func (s *shard) admit(w *writer, a *Admission) error {
+	if w.b != nil {
+		if err := s.append(w); err != nil {
+			return err
+		}
+	}
+	return s.log.Admit(a.ProducerID, a.Epoch, a.Guard)
 }
 
 // mark writes a marker behind everything that was decided before it.
