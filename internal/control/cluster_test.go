@@ -219,6 +219,9 @@ func (s *stage) lively(cmd string, args map[string]string, num func(string, int)
 		if err == nil {
 			fmt.Fprintf(&s.out, "caught up %v, fenced %v, shutdown %v\n", pulse.CaughtUp, pulse.Fenced, pulse.Shutdown)
 		}
+	case "slow":
+		s.now = int64(num("at", int(s.now)))
+		fmt.Fprintf(&s.out, "%v\n", s.live.Slow(id, s.now))
 	case "begin":
 		s.now = int64(num("at", int(s.now)))
 		s.live.Begin(s.now)

@@ -49,6 +49,9 @@ type Cluster struct {
 	NodeID int32            // that broker
 	NewID  func() meta.UUID // a fresh random id
 	Rand   func(n int) int  // in [0, n)
+	// Slow says that a broker lives but does not follow the metadata (Liveness.Slow): it is elected only where nobody
+	// else can be. nil: none.
+	Slow func(id int32) bool
 }
 
 // Layers is the configuration that a new topic inherits.

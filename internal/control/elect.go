@@ -236,14 +236,31 @@ func (c *Cluster) checkMinISR(r meta.Resource, values map[string]string) *Error 
 	return nil
 }
 
+func (m *moves) slow(id int32) bool { return m.c.Slow != nil && m.c.Slow(id) }
+
 // elect is kafka.md 4.3: ISR in the order of the assignment, ELR, last known leader, anyone if that
 // is allowed, nobody.
 func (m *moves) elect(topic string, old, p *meta.Partition, w want) {
 	can := func(id int32, set []int32) bool {
 		return slices.Contains(set, id) && slices.Contains(p.Replicas, id) && m.able(p, id)
 	}
-	first := p.Replicas[0]
-	if w == wantPreferred && can(first, p.ISR) {
+	// pick is the first of a set that can lead, one that does not follow the metadata only if there is no other.
+	pick := func(set []int32) (int32, bool) {
+		last, found := int32(0), false
+		for _, id := range p.Replicas {
+			if !can(id, set) {
+				continue
+			}
+			if !m.slow(id) {
+				return id, true
+			}
+			if !found {
+				last, found = id, true
+			}
+		}
+		return last, found
+	}
+	if first := p.Replicas[0]; w == wantPreferred && can(first, p.ISR) && !m.slow(first) {
 		p.Leader = first
 		return
 	}
@@ -251,21 +268,17 @@ func (m *moves) elect(topic string, old, p *meta.Partition, w want) {
 		p.Leader = old.Leader
 		return
 	}
-	for _, id := range p.Replicas {
-		if can(id, p.ISR) {
-			p.Leader = id
-			return
-		}
+	if id, ok := pick(p.ISR); ok {
+		p.Leader = id
+		return
 	}
 	if m.elr && len(p.ISR) == 0 {
-		for _, id := range p.Replicas {
-			if can(id, p.ELR) {
-				p.Leader, p.ISR, p.ELR, p.LastKnownELR = id, []int32{id}, remove(p.ELR, id), nil
-				if m.enough(topic, p) {
-					p.ELR = nil // it may acknowledge alone from now on, and the others lack that
-				}
-				return
+		if id, ok := pick(p.ELR); ok {
+			p.Leader, p.ISR, p.ELR, p.LastKnownELR = id, []int32{id}, remove(p.ELR, id), nil
+			if m.enough(topic, p) {
+				p.ELR = nil // it may acknowledge alone from now on, and the others lack that
 			}
+			return
 		}
 		if len(p.ELR) == 0 && len(p.LastKnownELR) == 1 && can(p.LastKnownELR[0], p.Replicas) {
 			m.dirty(p, p.LastKnownELR[0])
@@ -273,11 +286,9 @@ func (m *moves) elect(topic string, old, p *meta.Partition, w want) {
 		}
 	}
 	if w == wantUnclean || m.of(topic).unclean {
-		for _, id := range p.Replicas {
-			if can(id, p.Replicas) {
-				m.dirty(p, id)
-				return
-			}
+		if id, ok := pick(p.Replicas); ok {
+			m.dirty(p, id)
+			return
 		}
 	}
 	p.Leader = meta.NoLeader

@@ -30,11 +30,13 @@ type pulse struct {
 	conn     uint64 // that beat came on it
 	closed   int64  // since when conn is closed; -1: open, or never opened
 	seen     int64  // revision of the broker's own image
-	fenced   bool   // as the image showed it last
-	since    int64  // revision of the first image that showed it fenced after it was not; 0: never
-	fence    bool   // it asks to stay fenced
-	shutdown bool   // it wants to leave
-	drained  int64  // revision at which nothing of it could move any more; 0: not yet
+	want     int64  // a revision that the image at hand had, and that it was not known to have at wantAt
+	wantAt   int64
+	fenced   bool  // as the image showed it last
+	since    int64 // revision of the first image that showed it fenced after it was not; 0: never
+	fence    bool  // it asks to stay fenced
+	shutdown bool  // it wants to leave
+	drained  int64 // revision at which nothing of it could move any more; 0: not yet
 	lost     []meta.UUID
 }
 
@@ -93,6 +95,9 @@ func (l *Liveness) Beat(im *meta.Image, b Beat, now int64) (Pulse, *Error) {
 	}
 	p.heard, p.conn, p.closed = max(p.heard, now), b.Conn, -1
 	p.seen = max(p.seen, b.Seen)
+	if p.want == 0 || p.seen >= p.want {
+		p.want, p.wantAt = im.Revision(), now
+	}
 	p.fence = b.Fence
 	p.shutdown = p.shutdown || b.Shutdown // there is no way back from a controlled shutdown
 	for _, d := range b.LostDirs {
@@ -115,11 +120,22 @@ func (l *Liveness) Closed(id int32, conn uint64, now int64) {
 // paused virtual machine), and what it did not hear says nothing about who did not speak.
 func (l *Liveness) Extend(ms int64) {
 	for _, p := range l.brokers {
-		p.heard += ms
+		p.heard, p.wantAt = p.heard+ms, p.wantAt+ms
 		if p.closed >= 0 {
 			p.closed += ms
 		}
 	}
+}
+
+// Slow says that a broker lives, but has not seen for a session what the metadata were then: its way to the store is
+// cut, or it is stuck. It would not know that it leads.
+func (l *Liveness) Slow(id int32, now int64) bool {
+	p := l.brokers[id]
+	return p != nil && l.slow(p, now)
+}
+
+func (l *Liveness) slow(p *pulse, now int64) bool {
+	return p.conn != 0 && p.seen < p.want && now-p.wantAt > l.sessionMs
 }
 
 // Begin is for a new controller: brokers that it never heard get a session to be heard in. Those may be brokers that
@@ -251,7 +267,11 @@ func (l *Liveness) released(im *meta.Image, r *meta.Broker, p *pulse) bool {
 		if !active(b) {
 			continue
 		}
-		if o := l.brokers[b.ID]; o == nil || o.epoch != b.Epoch || o.seen < p.drained {
+		o := l.brokers[b.ID]
+		if o != nil && l.slow(o, p.heard) {
+			continue // it may never see it
+		}
+		if o == nil || o.epoch != b.Epoch || o.seen < p.drained {
 			return false
 		}
 	}

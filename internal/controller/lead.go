@@ -184,7 +184,7 @@ func (c *Controller) settle(r *reign) error {
 }
 
 func (c *Controller) cluster(r *reign) *control.Cluster {
-	return &control.Cluster{Image: r.ahead, Static: c.o.Static, NodeID: c.o.NodeID, NewID: c.o.NewID, Rand: c.o.Rand}
+	return &control.Cluster{Image: r.ahead, Static: c.o.Static, NodeID: c.o.NodeID, NewID: c.o.NewID, Rand: c.o.Rand, Slow: c.pulses.slow}
 }
 
 func (c *Controller) serve(r *reign, o *op) outcome {

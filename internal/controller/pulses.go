@@ -149,6 +149,12 @@ func (p *pulses) next(im *meta.Image) (time.Duration, bool) {
 	return time.Duration(at)*time.Millisecond - time.Since(p.began), ok
 }
 
+func (p *pulses) slow(id int32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.live.Slow(id, p.nowLocked())
+}
+
 // begin is for a new term.
 func (p *pulses) begin() {
 	p.mu.Lock()
