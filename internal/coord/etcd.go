@@ -79,6 +79,8 @@ type Etcd struct {
 		term      *Term
 		leads     time.Time // since when this member leads and has no term
 		reclaimed time.Time
+		size      int64 // of the store's file when it last changed
+		since     int64 // bytes appended since then: etcd counts them every 100 ms only
 	}
 }
 
@@ -358,7 +360,7 @@ func (e *Etcd) Append(ctx context.Context, t *Term, cs []meta.Change) (Revision,
 // checkRoom refuses what would take the last room. etcd itself refuses everything at its limit, a take-over
 // too: a cluster whose controller dies then would have none.
 func (e *Etcd) checkRoom(ctx context.Context, cs []meta.Change) error {
-	size := e.srv.Backend().Size()
+	size := e.size(cs)
 	if size > e.quota/2 && !e.log.repeat("quota", time.Now()) {
 		e.log.log.Warn("coordination store is more than half full", "bytes", size, "limit", e.quota)
 	}
@@ -369,10 +371,24 @@ func (e *Etcd) checkRoom(ctx context.Context, cs []meta.Change) error {
 	if _, err := e.reclaim(ctx, true); err != nil {
 		return fmt.Errorf("append %d changes: %w; reclaim space: %w", len(cs), ErrFull, err)
 	}
-	if e.srv.Backend().Size() > limit {
+	if e.size(nil) > limit {
 		return fmt.Errorf("append %d changes: %w", len(cs), ErrFull)
 	}
 	return nil
+}
+
+// size is that of the store's file, what is on the way into it included, and then more: cs will be.
+func (e *Etcd) size(cs []meta.Change) int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := e.srv.Backend().Size(); n != e.mu.size {
+		e.mu.size, e.mu.since = n, 0
+	}
+	size := e.mu.size + e.mu.since
+	for _, c := range cs {
+		e.mu.since += int64(len(c.Key) + len(c.Value))
+	}
+	return size
 }
 
 // commit writes under a condition. A store that is full of history is cleaned up and asked again, which

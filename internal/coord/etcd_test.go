@@ -3,6 +3,7 @@ package coord_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -17,6 +18,16 @@ import (
 	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/vfs"
 )
+
+// Most of these tests wait for elections and time limits: they may do so together on a machine with two
+// processors.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	m.Run()
+}
 
 func open(t testing.TB, dir string, change ...func(*coord.EtcdOptions)) *coord.Etcd {
 	t.Helper()

@@ -72,6 +72,9 @@ func (r *Joiner) Remove(ctx context.Context, node int32) error {
 
 // Add implements Quorum. The broker's id is not known to the others before it has started.
 func (r *Joiner) Add(ctx context.Context, node int32, peer string) error {
+	if err := CheckPeer(peer); err != nil {
+		return fmt.Errorf("add broker %d to the quorum: %w", node, err)
+	}
 	ms, err := r.Members(ctx)
 	if err != nil {
 		return err

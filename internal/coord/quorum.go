@@ -164,6 +164,9 @@ func (e *Etcd) Add(ctx context.Context, node int32, peer string) error {
 	if e.door == nil {
 		return fmt.Errorf("add broker %d to the quorum: %w: this broker has no peer address", node, ErrQuorum)
 	}
+	if err := CheckPeer(peer); err != nil {
+		return fmt.Errorf("add broker %d to the quorum: %w", node, err)
+	}
 	done, err := mayAdd(e.srv.Cluster().Members(), node, peer)
 	if done || err != nil {
 		return err

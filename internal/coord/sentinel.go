@@ -64,7 +64,7 @@ func (e *Etcd) sentinel(o *EtcdOptions) {
 		u := o.peerURL(addr)
 		u.Path = alivePath
 		e.stayWith(hc, u.String(), changed)
-		if e.ctx.Err() != nil || e.srv.Leader() != leader {
+		if l := e.srv.Leader(); e.ctx.Err() != nil || l != leader && l != 0 {
 			continue
 		}
 		if time.Since(stood) > standAgain && e.refuses(o.Local, addr) && e.stand(leader) {
@@ -135,7 +135,8 @@ func (e *Etcd) stand(dead types.ID) bool {
 			return false
 		}
 	}
-	if e.srv.Leader() != dead {
+	// No leader at all is one that stood before this member and did not have the newest log.
+	if l := e.srv.Leader(); l != dead && l != 0 {
 		return false
 	}
 	e.log.log.Info("the process that leads the coordination store is gone: standing for election", "member", dead)
