@@ -160,6 +160,9 @@ func (l *Leader) fetched(f *follower, now det.Instant, in In) bool {
 	}
 	if f.epoch != in.BrokerEpoch {
 		f.epoch, f.endAtLast = in.BrokerEpoch, -1
+		if !f.inSync {
+			f.caughtUp = 0 // the high watermark must not wait for what an earlier incarnation had
+		}
 	}
 	// A follower that claims more than the leader has is answered by truncation; it holds nothing that counts.
 	f.end = min(in.Offset, l.end)
@@ -204,7 +207,13 @@ func (l *Leader) assign(to Assignment) {
 		if o := l.follower(id); o != nil {
 			f = *o
 		}
-		f.inSync = slices.Contains(to.ISR, id)
+		in := slices.Contains(to.ISR, id)
+		if f.inSync && !in {
+			// Who left has to catch up anew before the high watermark waits for it: a broker that comes back within
+			// replica.lag.time.max.ms would else hold up all producers until it has what it missed.
+			f.caughtUp = 0
+		}
+		f.inSync = in
 		others = append(others, f)
 	}
 	if to.PartitionEpoch > l.to.PartitionEpoch {

@@ -393,7 +393,8 @@ func (f *fetcher) connect(now time.Time) bool {
 	addr := f.m.addr(f.source.leader)
 	var err error
 	if addr != "" {
-		ctx, cancel := context.WithTimeout(f.m.ctx, dialTimeout)
+		limit := time.Duration(config.SocketConnectionSetupTimeoutMs.Of(f.m.o.Set.BrokerLayers())) * time.Millisecond
+		ctx, cancel := context.WithTimeout(f.m.ctx, min(limit, dialTimeout))
 		f.link, err = f.m.o.dial(ctx, addr)
 		cancel()
 	}

@@ -77,6 +77,7 @@ type Manager struct {
 		closed   bool
 		fetchers map[source]*fetcher
 		of       map[key]*fetcher
+		n        int32 // num.replica.fetchers, as the partitions are dealt out
 	}
 }
 
@@ -153,11 +154,12 @@ func (m *Manager) Close() {
 // Apply hears of a new image, after the Set has. Only addresses matter here: roles come from the Set.
 func (m *Manager) Apply(im *meta.Image, d *meta.Delta) {
 	m.image.Store(im)
-	if d != nil && len(d.Brokers) == 0 {
+	if d != nil && len(d.Brokers) == 0 && len(d.Configs) == 0 {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.spreadLocked()
 	for s, f := range m.mu.fetchers {
 		if d != nil {
 			if _, ok := d.Brokers[s.leader]; !ok {
@@ -188,11 +190,37 @@ func (m *Manager) addr(id int32) string {
 	return hostPort(e)
 }
 
+// spreadLocked deals the partitions out anew when num.replica.fetchers has changed.
+func (m *Manager) spreadLocked() {
+	n := m.fetchersOf()
+	if n == m.mu.n {
+		return
+	}
+	m.mu.n = n
+	for k, x := range m.mu.of {
+		if x.source.n == int32(spread(k)%uint32(n)) {
+			continue
+		}
+		// The new fetcher may begin before the old one has read its note: what the old one then takes is checked as
+		// every answer is, and the new one asks again.
+		if p, err := m.o.Set.GetByID(k.id, k.n); err == nil {
+			m.followLocked(k, p.Follower())
+		}
+	}
+}
+
+func (m *Manager) fetchersOf() int32 {
+	return max(config.NumReplicaFetchers.Of(m.o.Set.BrokerLayers()), 1)
+}
+
 // follow is the subscription to the Set.
 func (m *Manager) follow(p *partition.Partition, f *partition.Follower) {
-	k := key{p.TopicID(), p.TopicPartition().Partition}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.followLocked(key{p.TopicID(), p.TopicPartition().Partition}, f)
+}
+
+func (m *Manager) followLocked(k key, f *partition.Follower) {
 	if old := m.mu.of[k]; old != nil {
 		old.note(note{key: k})
 		delete(m.mu.of, k)
@@ -201,8 +229,10 @@ func (m *Manager) follow(p *partition.Partition, f *partition.Follower) {
 		return
 	}
 	leader, _ := f.Leader()
-	n := max(config.NumReplicaFetchers.Of(m.o.Set.BrokerLayers()), 1)
-	s := source{leader, int32(spread(k) % uint32(n))}
+	if m.mu.n == 0 {
+		m.mu.n = m.fetchersOf()
+	}
+	s := source{leader, int32(spread(k) % uint32(m.mu.n))}
 	x := m.mu.fetchers[s]
 	if x == nil {
 		x = newFetcher(m, s)

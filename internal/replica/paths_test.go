@@ -236,3 +236,25 @@ func TestControllerSilent(t *testing.T) {
 	c.silence(false)
 	c.whole()
 }
+
+// TestMoreFetchers: num.replica.fetchers changes while records flow.
+func TestMoreFetchers(t *testing.T) {
+	c := newCluster(t, 2).start()
+	var rs [][]int32
+	for range 20 {
+		rs = append(rs, []int32{1, 2})
+	}
+	c.topic("t", map[string]string{"min.insync.replicas": "2"}, rs...)
+	for round, want := range []int{1, 4, 2} {
+		c.config(meta.Resource{Type: meta.ResourceBroker}, map[string]string{"num.replica.fetchers": fmt.Sprint(want)})
+		for n := range int32(20) {
+			c.must("t", n, fmt.Sprint(round))
+		}
+		c.eventually("fetchers", func() bool { s := c.node(2).mgr.Stats(); return s.Fetchers == want && s.Partitions == 20 })
+	}
+	for tp, vals := range c.whole() {
+		if len(vals) != 3 {
+			t.Errorf("%s: %v", tp, vals)
+		}
+	}
+}
