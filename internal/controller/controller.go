@@ -185,6 +185,9 @@ func (c *Controller) publish(im *meta.Image, d *meta.Delta) {
 	close(c.mu.changed)
 	c.mu.changed = make(chan struct{})
 	c.mu.Unlock()
+	if t := c.serving.Load(); t != nil && overtaken(im, t) {
+		t.End()
+	}
 	if len(d.Brokers) > 0 {
 		c.pulses.sync(im)
 	}
@@ -193,6 +196,11 @@ func (c *Controller) publish(im *meta.Image, d *meta.Delta) {
 		c.readyOnce.Do(func() { close(c.ready) })
 	}
 }
+
+// overtaken says that an image shows a later controller than t's. The store need not have noticed: its engine's lead
+// may have gone away and come back between two looks, and whoever leads by an overtaken term answers from a picture
+// that stands still until its next write is refused. A leader told there that its proposal is outdated waits for ever.
+func overtaken(im *meta.Image, t *coord.Term) bool { return im.ControllerRecord().Epoch > t.Epoch }
 
 // known says that the cluster has an id, and a controller which is not this broker: its term need not come first.
 // A record that names this broker is of an earlier process, or of a term that has not put things in order yet.

@@ -142,6 +142,9 @@ func (c *Controller) term() error {
 	c.log.Info("this broker is the controller", "term", t.Epoch)
 	c.serving.Store(t)
 	defer c.serving.Store(nil)
+	if overtaken(c.Image(), t) { // while it was put in order
+		return nil
+	}
 	c.readyOnce.Do(func() { close(c.ready) })
 	c.due.begin(r)
 	c.pulses.begin()
