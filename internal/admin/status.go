@@ -238,9 +238,11 @@ func (s *Status) judge(ps []PartitionState) {
 	if n := s.UnderReplicated; n > 0 {
 		say(Yellow, "%s replicas that are not in sync", has(n))
 	}
-	if s.Quorum != nil {
+	if s.Quorum != nil && !s.Quorum.Elsewhere() {
 		for _, v := range s.Quorum.Voters {
-			if s.Quorum.behind(v) {
+			if s.broker(v.ID) == nil && len(s.Brokers) > 0 {
+				say(Yellow, "broker %d, a member of the metadata quorum, has not registered", v.ID)
+			} else if s.Quorum.behind(v) {
 				say(Yellow, "member %d of the metadata quorum does not keep up: %s", v.ID, s.Quorum.Tolerates())
 			}
 		}

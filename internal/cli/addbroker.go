@@ -138,8 +138,9 @@ func (n *newcomer) command(host, listen, advertise, peer, data, rack string) err
 		words = append(words, "--set", "broker.rack="+rack)
 	}
 	if !loopback(peer) {
-		// Without TLS a broker refuses to be reached from outside; milena cluster certs makes these files.
-		name := fmt.Sprintf("broker%d", n.ID)
+		// Without TLS a broker refuses to be reached from outside; milena cluster certs makes these files,
+		// which are called after the host.
+		name, _, _ := net.SplitHostPort(peer)
 		words = append(words, "--set", "peer.tls.ca=ca.crt", "--set", "peer.tls.certificate="+name+".crt", "--set", "peer.tls.key="+name+".key")
 	}
 	for i, w := range words {

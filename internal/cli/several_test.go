@@ -45,7 +45,7 @@ func TestAClusterIsWatched(t *testing.T) {
 	s.lines("cluster status", "cluster status --check", "cluster quorum", "cluster quorum -o json")
 	k.Stop(2)
 	k.Change(func(k *admintest.Cluster) { k.Broker(3).Broken = true })
-	s.lines("cluster status", "cluster status --check", "topic describe --under-replicated", "topic describe --at-min-isr letters", "topic describe --unavailable")
+	s.lines("cluster status", "cluster status --wait 1ms", "topic describe --under-replicated", "topic describe --at-min-isr letters", "topic describe --unavailable")
 	k.Stop(4)
 	s.lines("cluster status", "cluster status -o json", "topic describe --unavailable", "topic describe --under-min-isr -o json", "topic describe letters drafts", "topic describe --under-min-isr letter")
 	s.lines("cluster add-broker", "cluster add-broker --host broker5.example.org --rack r1", "cluster add-broker --node-id 3", "cluster add-broker --node-id 7 --host 10.0.0.7 --join a:1,b:2 -o json")

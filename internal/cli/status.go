@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/milena-mq/milena/internal/admin"
 	"github.com/spf13/cobra"
@@ -13,6 +15,7 @@ import (
 
 func (a *app) clusterStatus() *cobra.Command {
 	var check bool
+	var wait time.Duration
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show in one colour how the cluster is, and why",
@@ -24,21 +27,40 @@ are not as they should be.
   RED     something cannot be written or read now`,
 		Args: args(0, 0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.client().Status(cmd.Context())
+			s, err := a.green(cmd.Context(), wait)
 			if err != nil {
 				return err
 			}
 			if err := a.show(s, func(w io.Writer) error { return writeStatus(w, s, a.colours(w)) }); err != nil {
 				return err
 			}
-			if check && s.Health != admin.Green {
+			if (check || wait > 0) && s.Health != admin.Green {
 				return fmt.Errorf("the cluster is %s: %s", s.Health, strings.Join(s.Reasons, "; "))
 			}
 			return nil
 		},
 	}
 	c.Flags().BoolVar(&check, "check", false, "end with code 1 unless the cluster is green")
+	c.Flags().DurationVar(&wait, "wait", 0, "wait that long for the cluster to be green, and end with code 1 if it is not")
 	return c
+}
+
+// green is the state of the cluster as soon as it is green, or as it is when the wait is over. While it
+// starts nobody may answer yet.
+func (a *app) green(ctx context.Context, wait time.Duration) (admin.Status, error) {
+	end := time.Now().Add(wait)
+	for {
+		s, err := a.client().Status(ctx)
+		if err == nil && s.Health == admin.Green || !time.Now().Before(end) || ctx.Err() != nil {
+			return s, err
+		}
+		t := time.NewTimer(min(300*time.Millisecond, time.Until(end)))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+		}
+	}
 }
 
 // colours says whether w is a terminal whose owner wants colours (NO_COLOR is a convention of many programs).
