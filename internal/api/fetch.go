@@ -164,24 +164,34 @@ func (w *fetchWork) read(again bool) (have int64, now bool) {
 
 // disown refuses where nothing was found: another broker may lead by now, and be further than what lies here, and a
 // consumer that waits here would not hear of it. Records below the high watermark stay what they are, whoever leads:
-// they are served, so that a coordination store that is down does not stop consumers.
+// they are served, so that a coordination store that is down does not stop consumers; only where it stands is not said.
 func (w *fetchWork) disown() (refused bool) {
 	for i := range w.reads {
-		if rd := &w.reads[i]; rd.code == 0 && rd.r.Slice.Len == 0 {
+		switch rd := &w.reads[i]; {
+		case rd.code != 0:
+		case rd.r.Slice.Len == 0:
 			rd.code, rd.preferred = kerr.NotLeaderForPartition.Code, -1
 			refused = true
+		default:
+			rd.r.HW, rd.r.LSO = -1, -1
 		}
 	}
 	return refused
 }
 
-// unsure is what a new leader answers that cannot say yet where its high watermark stands: OFFSET_NOT_AVAILABLE, which
-// consumers know in Fetch since version 11 (KIP-392).
-func (w *fetchWork) unsure() int16 {
-	if w.req.Version < 11 {
-		return kerr.NotLeaderForPartition.Code
+// settle is the last look at what a new leader found that cannot say yet where its high watermark stands: records, but not
+// that, and otherwise OFFSET_NOT_AVAILABLE, which consumers know in Fetch since version 11 (KIP-392). Both numbers are
+// -1 in every answer with an error, so that clients know that it means nothing.
+func (w *fetchWork) settle(rd *fetchRead) {
+	switch {
+	case rd.code != 0 || !rd.r.Unsure || rd.r.Diverging:
+	case rd.r.Slice.Len > 0:
+		rd.r.HW, rd.r.LSO = -1, -1
+	case w.req.Version < 11:
+		rd.code = kerr.NotLeaderForPartition.Code
+	default:
+		rd.code = kerr.OffsetNotAvailable.Code
 	}
-	return kerr.OffsetNotAvailable.Code
 }
 
 func (w *fetchWork) readOne(sp *session.Partition, rd *fetchRead, left int64, first, again bool) (int64, error) {
@@ -280,9 +290,7 @@ func (w *fetchWork) encode(o *server.Out) error {
 	results := make([]session.Result, len(w.reads))
 	for i := range w.reads {
 		rd := &w.reads[i]
-		if rd.code == 0 && rd.r.Unsure {
-			rd.code = w.unsure()
-		}
+		w.settle(rd)
 		results[i] = session.Result{
 			Bytes: int(rd.r.Slice.Len), Failed: rd.code != 0, Diverging: rd.r.Diverging, PreferredReplica: rd.preferred >= 0, HW: rd.r.HW, LogStart: rd.r.LogStart,
 		}

@@ -46,8 +46,8 @@ type ReadResult struct {
 	DivergingEpoch int32
 	DivergingEnd   int64
 
-	// Unsure says that this leader is new, that its high watermark has not yet reached the start of its epoch, and that
-	// a consumer finds nothing below it: to tell the consumer where it stands would let it fall back (I9).
+	// Unsure says that this leader is new and its high watermark has not yet reached the start of its epoch: what lies below
+	// it is as true as ever, but to tell a consumer where it stands would let it fall back (I9).
 	Unsure bool
 
 	replica bool  // it was read for a follower
@@ -100,7 +100,6 @@ func (p *Partition) Read(r ReadRequest) (ReadResult, error) {
 		out.Slice = s
 		p.sent(&r, s.Len)
 	}
-	out.Unsure = out.Unsure && out.Slice.Len == 0
 	if r.Committed && r.Replica < 0 {
 		if err := p.aborted(r, &out, bound); err != nil {
 			out.Slice.Release()

@@ -479,6 +479,9 @@ func (l *load) probeFetch(conn *rawConn, n *node) error {
 				l.count("Fetch: " + errorName(p.ErrorCode))
 				continue
 			}
+			if p.HighWatermark < 0 { // records from a broker that does not know: it says nothing about where the log ends
+				continue
+			}
 			l.hist.Observe(history.Answer{Start: begin, End: end, Offset: p.HighWatermark, Part: p.Partition, Broker: n.id, Kind: history.HighWatermark, Fetch: true})
 		}
 	}

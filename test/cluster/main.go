@@ -46,6 +46,7 @@ type settings struct {
 	target    int64
 	trials    int
 	repeat    int
+	clients   []string
 	keep      bool
 	only      []string
 }
@@ -61,8 +62,10 @@ func main() {
 	flag.Int64Var(&s.target, "target", 0, "go on until so many records are acknowledged")
 	flag.IntVar(&s.trials, "trials", 20, "trials of each silence figure")
 	flag.IntVar(&s.repeat, "repeat", 1, "how often the list of faults is gone through")
+	clients := flag.String("clients", strings.Join(silentNames, ","), "clients whose silence is measured")
 	flag.BoolVar(&s.keep, "keep", false, "keep all data and logs (kept after a failure anyway)")
 	flag.Parse()
+	s.clients = strings.Split(*clients, ",")
 	if *only != "" {
 		s.only = strings.Split(*only, ",")
 	}
