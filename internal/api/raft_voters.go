@@ -81,6 +81,7 @@ var quorumCodes = []struct {
 	err  error
 	code *kerr.Error
 }{
+	{coord.ErrAddress, kerr.InvalidRequest},
 	{coord.ErrMember, kerr.DuplicateVoter},
 	{coord.ErrNoMember, kerr.VoterNotFound},
 	{coord.ErrLearner, kerr.RequestTimedOut}, // one change at a time: again later
