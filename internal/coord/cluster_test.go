@@ -208,7 +208,7 @@ func but(nodes []*node, out *node) []*node {
 }
 
 func bound(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }

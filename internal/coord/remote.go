@@ -42,12 +42,13 @@ type RemoteOptions struct {
 const (
 	// watchEvery and watchLimit: how often the endpoint in use is asked for a read that needs a majority, and
 	// how long that may take. gRPC itself notices a frozen process after 10 s at the earliest.
-	watchEvery   = 150 * time.Millisecond
-	watchLimit   = 300 * time.Millisecond
-	learnEvery   = 5 * time.Second // between two looks at the list of members
-	defaultOpen  = 10 * time.Second
-	tailAgain    = 50 * time.Millisecond
-	maxEndpoints = 64 // of a list of members
+	watchEvery    = 150 * time.Millisecond
+	watchLimit    = 300 * time.Millisecond
+	watchLimitMax = 3 * time.Second // after several that failed
+	learnEvery    = 5 * time.Second // between two looks at the list of members
+	defaultOpen   = 10 * time.Second
+	tailAgain     = 50 * time.Millisecond
+	maxEndpoints  = 64 // of a list of members
 )
 
 // Remote is a store elsewhere: in other brokers, or an etcd that exists. It uses one endpoint at a time and
@@ -269,6 +270,7 @@ func (r *Remote) watchdog() {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	learned := time.Now()
+	limit := watchLimit
 	for {
 		select {
 		case <-tick.C:
@@ -276,10 +278,13 @@ func (r *Remote) watchdog() {
 			return
 		}
 		l, _ := r.current()
-		if err := r.probe(r.ctx, l, watchLimit); err == nil {
+		if err := r.probe(r.ctx, l, limit); err == nil {
+			limit = watchLimit
 			r.use(l)
 		} else if r.ctx.Err() == nil {
-			if r.choose(r.ctx, watchLimit) == nil {
+			// Where everything is slow, a short limit would find nobody for as long as that lasts.
+			limit = min(2*limit, watchLimitMax)
+			if r.choose(r.ctx, limit) == nil {
 				if n, _ := r.current(); n != l {
 					r.log.log.Info("another member of the coordination store is used now", "from", l.addr, "to", n.addr, "because", err)
 				}

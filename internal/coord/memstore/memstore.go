@@ -88,6 +88,7 @@ type Store struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	still  chan struct{} // not nil while frozen, closed by Thaw; under the History's lock
 }
 
 var _ coord.Store = (*Store)(nil)
@@ -107,11 +108,42 @@ func (s *Store) Load(ctx context.Context) (coord.Snapshot, coord.Revision, error
 	return coord.Snapshot{Changes: cs}, s.h.mu.rev, nil
 }
 
+// Freeze lets this broker's store stand still as a stopped process does, until Thaw: calls wait, nothing is delivered,
+// and where the History elects another may take the lead. The holder is not told: it goes on believing.
+func (s *Store) Freeze() {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	s.still = make(chan struct{})
+	s.h.wakeLocked()
+}
+
+// Thaw lets it go on.
+func (s *Store) Thaw() {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	close(s.still)
+	s.still = nil
+}
+
+// alive waits until the store is not frozen.
 func (s *Store) alive(ctx context.Context) error {
-	if s.ctx.Err() != nil {
-		return coord.ErrClosed
+	for {
+		s.h.mu.Lock()
+		still := s.still
+		s.h.mu.Unlock()
+		switch {
+		case s.ctx.Err() != nil:
+			return coord.ErrClosed
+		case still == nil:
+			return ctx.Err()
+		}
+		select {
+		case <-still:
+		case <-s.ctx.Done():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	return ctx.Err()
 }
 
 // Tail implements coord.Store.
@@ -148,6 +180,9 @@ func (s *Store) tail(ctx context.Context, from coord.Revision, ch chan<- coord.B
 			}
 		}
 		for _, b := range todo {
+			if s.alive(ctx) != nil {
+				return
+			}
 			select {
 			case ch <- b:
 				from = b.Rev
@@ -173,12 +208,13 @@ func (h *History) Elect() *History {
 func (s *Store) queue(ctx context.Context) error {
 	for {
 		s.h.mu.Lock()
-		term, holder := s.h.mu.term, s.h.mu.holder
-		if !s.h.mu.elect || term == nil || term.Ended() || holder == s || holder.ctx.Err() != nil {
+		term, holder, wake := s.h.mu.term, s.h.mu.holder, s.h.mu.wake
+		if !s.h.mu.elect || term == nil || term.Ended() || holder == s || holder.ctx.Err() != nil || holder.still != nil {
 			return nil
 		}
 		s.h.mu.Unlock()
 		select {
+		case <-wake:
 		case <-term.Done():
 		case <-holder.ctx.Done():
 		case <-s.ctx.Done():
@@ -207,7 +243,7 @@ func (s *Store) Lead(ctx context.Context) (*coord.Term, error) {
 	}
 	r = s.id.Record(r.Epoch + 1)
 	rev := s.h.writeLocked([]meta.Change{meta.PutController(r)})
-	if s.h.mu.term != nil {
+	if s.h.mu.term != nil && (s.h.mu.holder == nil || s.h.mu.holder.still == nil) {
 		s.h.mu.term.End()
 	}
 	s.h.mu.term, s.h.mu.holder = coord.NewTerm(r.Epoch, rev), s
