@@ -9,7 +9,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // The keys of KIP-73, as kafka-reassign-partitions sets them.
@@ -40,13 +42,10 @@ func (c *Client) throttle(ctx context.Context, moves []Move, rate int64) error {
 			followers[m.Topic] = append(followers[m.Topic], fmt.Sprintf("%d:%d", m.Partition, id))
 		}
 	}
-	value := strconv.FormatInt(rate, 10)
-	for _, id := range sortedIDs(brokers) {
-		// The rate comes before the list of replicas: the other way round a move would run unthrottled
-		// in between, and that is when an operator looks.
-		if err := c.AlterConfigs(ctx, ResourceBroker, strconv.Itoa(int(id)), map[string]string{leaderRate: value, followerRate: value}, nil); err != nil {
-			return fmt.Errorf("throttle: %w", err)
-		}
+	// The rate comes before the list of replicas: the other way round a move would run unthrottled in
+	// between, and that is when an operator looks.
+	if err := c.setRates(ctx, sortedIDs(brokers), rate); err != nil {
+		return fmt.Errorf("throttle: %w", err)
 	}
 	for _, t := range sortedKeys(followers) {
 		set := map[string]string{leaderReplicas: strings.Join(leaders[t], ","), followerReplicas: strings.Join(followers[t], ",")}
@@ -67,24 +66,66 @@ func (c *Client) Rethrottle(ctx context.Context, rate int64) error {
 	if rate == 0 {
 		return c.Unthrottle(ctx, topics)
 	}
-	var s Status
-	if err := c.brokers(ctx, &s); err != nil {
-		return err
+	ids, err := c.allIDs(ctx)
+	if err == nil {
+		err = c.setRates(ctx, ids, rate)
 	}
-	value := strconv.FormatInt(rate, 10)
-	for i := range s.Brokers {
-		if err := c.AlterConfigs(ctx, ResourceBroker, strconv.Itoa(int(s.Brokers[i].ID)), map[string]string{leaderRate: value, followerRate: value}, nil); err != nil {
-			return fmt.Errorf("throttle: %w", err)
-		}
+	if err != nil {
+		return fmt.Errorf("throttle: %w", err)
 	}
 	return nil
+}
+
+// setRates sets the rate of brokers, or (0) takes it away. All go in one request to one broker, which hands
+// it to the controller: sent to each broker itself, as clients do, it would fail for one that is down, and a
+// rate that was set before it died could not be taken away.
+func (c *Client) setRates(ctx context.Context, ids []int32, rate int64) error {
+	value := strconv.FormatInt(rate, 10)
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	for _, id := range ids {
+		r := kmsg.NewIncrementalAlterConfigsRequestResource()
+		r.ResourceType, r.ResourceName = ResourceBroker, strconv.Itoa(int(id))
+		for _, key := range []string{followerRate, leaderRate} {
+			x := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+			if x.Name, x.Op = key, kmsg.IncrementalAlterConfigOpDelete; rate > 0 {
+				x.Op, x.Value = kmsg.IncrementalAlterConfigOpSet, &value
+			}
+			r.Configs = append(r.Configs, x)
+		}
+		req.Resources = append(req.Resources, r)
+	}
+	return c.with(ctx, "configure brokers", func(ctx context.Context, adm *kadm.Client) error {
+		m, err := adm.BrokerMetadata(ctx)
+		if err != nil {
+			return err
+		}
+		resp, err := req.RequestWith(ctx, c.mu.kgo.Broker(int(m.Controller)))
+		if err != nil {
+			return err
+		}
+		var bad []error
+		for _, r := range resp.Resources {
+			bad = append(bad, codeError("configure "+resourceName(r.ResourceType, r.ResourceName), r.ErrorCode, r.ErrorMessage))
+		}
+		return first(bad)
+	})
+}
+
+func (c *Client) allIDs(ctx context.Context) ([]int32, error) {
+	var s Status
+	err := c.brokers(ctx, &s)
+	var ids []int32
+	for i := range s.Brokers {
+		ids = append(ids, s.Brokers[i].ID)
+	}
+	return ids, err
 }
 
 // Unthrottle takes throttles of moves off all brokers and off the named topics. A topic that is gone has
 // none.
 func (c *Client) Unthrottle(ctx context.Context, topics []string) error {
-	var s Status
-	if err := c.brokers(ctx, &s); err != nil {
+	ids, err := c.allIDs(ctx)
+	if err != nil {
 		return err
 	}
 	var bad []error
@@ -94,9 +135,7 @@ func (c *Client) Unthrottle(ctx context.Context, topics []string) error {
 			bad = append(bad, err)
 		}
 	}
-	for i := range s.Brokers {
-		bad = append(bad, c.AlterConfigs(ctx, ResourceBroker, strconv.Itoa(int(s.Brokers[i].ID)), nil, []string{leaderRate, followerRate}))
-	}
+	bad = append(bad, c.setRates(ctx, ids, 0))
 	if err := first(bad); err != nil {
 		return fmt.Errorf("take throttles away: %w", err)
 	}
