@@ -844,3 +844,38 @@ func TestFiveMembersLoseTwo(t *testing.T) {
 		}
 	}
 }
+
+// The lead of the engine may go and come back between two looks at it: the term in between was another one's.
+func TestATermThatWasOvertakenEndsWhoeverLeadsNow(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	nodes := cluster(t, 3)
+	n, term := lead(t, ctx, nodes...)
+	if at := term.Proven(); at.IsZero() {
+		t.Error("a new term is not proven")
+	}
+	was := term.Proven()
+	for !term.Proven().After(was) {
+		if ctx.Err() != nil || term.Ended() {
+			n, term = lead(t, ctx, nodes...)
+			was = term.Proven()
+		}
+		mustLoad(t, ctx, n)
+	}
+	// What another controller writes, under the leader's feet.
+	if err := n.Overtake(meta.PutController(meta.ControllerRecord{Epoch: term.Epoch + 1, Broker: 9})); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-term.Done():
+	case <-ctx.Done():
+		t.Fatal("an overtaken term goes on")
+	}
+}
+
+func mustLoad(t testing.TB, ctx context.Context, s coord.Store) {
+	t.Helper()
+	if _, _, err := s.Load(ctx); err != nil {
+		t.Fatal(err)
+	}
+}

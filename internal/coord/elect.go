@@ -62,10 +62,12 @@ func (r *Remote) Lead(ctx context.Context) (*Term, error) {
 	}
 	tctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
 	defer cancel()
+	began := time.Now()
 	t, err := r.space.takeOver(tctx, r.o.Identity, r.get, r.commit)
 	if err != nil {
 		return nil, err
 	}
+	t.Prove(began)
 	r.elect.mu.Lock()
 	old := r.elect.mu.term
 	r.elect.mu.term = t
@@ -285,6 +287,16 @@ func (r *Remote) renew() {
 	if r.elect.unused(time.Now()) {
 		r.log.log.Warn("this broker was elected controller and does not act as one: resigning")
 		r.revoke()
+	}
+}
+
+// confirm passes on what a majority said of the controller's key.
+func (e *election) confirm(at time.Time, g *clientv3.GetResponse) {
+	e.mu.Lock()
+	t := e.mu.term
+	e.mu.Unlock()
+	if t != nil && !t.Ended() && !t.confirm(at, g) {
+		t.End()
 	}
 }
 

@@ -1,5 +1,7 @@
 package coord
 
+import "github.com/milena-mq/milena/internal/meta"
+
 // Crash ends the store as a crash does, as far as the others can tell: nobody is told.
 func (e *Etcd) Crash() error { return e.close(false) }
 
@@ -57,4 +59,10 @@ func (r *Remote) Vanish() {
 	r.elect.mu.Lock()
 	defer r.elect.mu.Unlock()
 	r.elect.mu.lease, r.elect.mu.won = 0, false
+}
+
+// Overtake writes without a condition.
+func (e *Etcd) Overtake(c meta.Change) error {
+	_, err := e.cli.Put(e.ctx, string(prefix)+c.Key, string(c.Value))
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -89,6 +90,21 @@ func (s space) takeOver(ctx context.Context, id Identity, get getFunc, commit co
 		return nil, fmt.Errorf("take the lead: %w", ErrFenced)
 	}
 	return NewTerm(was.Epoch+1, Revision(r.Header.Revision)), nil
+}
+
+// confirm takes note of what a majority said of the controller's key, asked at at. It is false when the key
+// speaks of a newer term.
+func (t *Term) confirm(at time.Time, r *clientv3.GetResponse) bool {
+	if len(r.Kvs) == 0 {
+		return true // asked before there was a controller
+	}
+	switch rev := Revision(r.Kvs[0].ModRevision); {
+	case rev > t.Token:
+		return false
+	case rev == t.Token:
+		t.Prove(at)
+	}
+	return true
 }
 
 // append writes changes under a term.

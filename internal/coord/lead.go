@@ -5,6 +5,9 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/milena-mq/milena/internal/meta"
 )
 
 const (
@@ -32,6 +35,7 @@ func (e *Etcd) Lead(ctx context.Context) (*Term, error) {
 		return nil, err
 	}
 	tctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
+	began := time.Now()
 	t, err := prefix.takeOver(tctx, e.id, e.get, e.commit)
 	late := tctx.Err() != nil && ctx.Err() == nil
 	cancel()
@@ -44,6 +48,7 @@ func (e *Etcd) Lead(ctx context.Context) (*Term, error) {
 		}
 		return nil, err
 	}
+	t.Prove(began)
 	e.mu.Lock()
 	old := e.mu.term
 	e.mu.term = t
@@ -115,16 +120,16 @@ func (e *Etcd) proveTerm(t *Term) {
 		case <-tick.C:
 			ctx, cancel := context.WithTimeout(e.ctx, proveLimit)
 			at := time.Now()
-			err := e.heard(ctx)
+			r, err := e.cli.Get(ctx, string(prefix)+meta.KeyController, clientv3.WithKeysOnly())
 			cancel()
-			if err == nil {
-				t.Prove(at)
-			}
-			if err != nil {
+			switch {
+			case err != nil:
 				if !t.Ended() && e.ctx.Err() == nil {
 					e.log.log.Warn("this broker no longer acts as controller: it cannot hear from a majority of the coordination store in time", "term", t.Epoch, "limit", proveLimit)
 				}
 				return
+			case !t.confirm(at, r):
+				return // the lead went to another member and came back between two looks
 			}
 		case <-t.Done():
 			return

@@ -72,6 +72,8 @@ func quorumError(err error) error {
 	for etcd, ours := range map[error]error{
 		rpctypes.ErrUnhealthy: ErrQuorum, rpctypes.ErrMemberNotEnoughStarted: ErrQuorum, rpctypes.ErrMemberNotFound: ErrNoMember,
 		rpctypes.ErrMemberExist: ErrMember, rpctypes.ErrPeerURLExist: ErrMember, rpctypes.ErrTooManyLearners: ErrLearner,
+		rpctypes.ErrTimeout: ErrUnknown, rpctypes.ErrTimeoutDueToLeaderFail: ErrUnknown, rpctypes.ErrTimeoutDueToConnectionLost: ErrUnknown,
+		rpctypes.ErrNoLeader: ErrQuorum,
 	} {
 		if errors.Is(rpctypes.Error(err), etcd) {
 			return ours
@@ -225,6 +227,10 @@ func memberError(err error) error {
 		return errSameSecond
 	case errors.Is(err, membership.ErrIDNotFound):
 		return ErrNoMember
+	case errors.Is(err, etcderrors.ErrTimeout), errors.Is(err, etcderrors.ErrTimeoutDueToLeaderFail), errors.Is(err, etcderrors.ErrTimeoutDueToConnectionLost):
+		return ErrUnknown // a member that was added a moment ago and does not run yet can hold the next change up
+	case errors.Is(err, etcderrors.ErrNoLeader):
+		return ErrQuorum
 	}
 	return quorumError(err)
 }

@@ -190,11 +190,16 @@ func (r *Remote) current() (*link, <-chan struct{}) {
 	return r.mu.cur, r.mu.moved
 }
 
-// probe asks an endpoint for a read that needs a majority.
+// probe asks an endpoint for a read that needs a majority. What is read tells whether the own term, if there
+// is one, is still the newest.
 func (r *Remote) probe(ctx context.Context, l *link, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	_, err := l.cli.Get(ctx, string(r.space)+meta.KeyController, clientv3.WithKeysOnly())
+	at := time.Now()
+	g, err := l.cli.Get(ctx, string(r.space)+meta.KeyController, clientv3.WithKeysOnly())
+	if err == nil {
+		r.elect.confirm(at, g)
+	}
 	return err
 }
 

@@ -278,6 +278,11 @@ func TestExternalElection(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustAppend(t, ctx, a, ta, "k", "a")
+	for was := ta.Proven(); !ta.Proven().After(was); mustLoad(t, ctx, a) { // the watchdog asks again and again
+		if ta.Ended() || ctx.Err() != nil {
+			t.Fatal("the term ended, or is never proven again")
+		}
+	}
 	if _, err := other.Lead(ctx); err != nil { // another cluster's affair
 		t.Fatal(err)
 	}
