@@ -23,6 +23,7 @@ const (
 	fileClean     = ".kafka_cleanshutdown"
 	fileLock      = ".lock"
 	fileFormat    = "milena-format"
+	fileCanary    = ".canary" // of package member, which asks the disk whether it still answers
 	fileEpochs    = "leader-epoch-checkpoint"
 	filePartition = "partition.metadata"
 

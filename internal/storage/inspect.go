@@ -181,7 +181,7 @@ func (in *inspection) directory(path string) error {
 	}
 	in.readMarks(path)
 	found := map[meta.TopicPartition]bool{}
-	known := []string{fileRecovery, fileLogStart, fileHW, fileCleaner, fileProps, fileClean, fileLock, fileFormat}
+	known := []string{fileRecovery, fileLogStart, fileHW, fileCleaner, fileProps, fileClean, fileLock, fileFormat, fileCanary}
 	for _, e := range list {
 		name := e.Name()
 		tp, isLog := parseDirName(name)
@@ -193,6 +193,9 @@ func (in *inspection) directory(path string) error {
 			}
 		case in.opts.Topic != "":
 		case e.IsDir() && (strings.HasSuffix(name, dirDelete) || strings.HasSuffix(name, dirStray) || strings.HasSuffix(name, dirFuture)):
+			if tp, ok := parseWaiting(name); ok {
+				found[tp] = true // the lines of a checkpoint may still speak of it, or again
+			}
 			err = in.problem("", name, 0, Note, "folder is waiting to be removed or moved")
 		case name == fileRecovery || name == fileLogStart || name == fileHW || name == fileCleaner:
 			err = in.checkpoint(path, name)
@@ -211,6 +214,14 @@ func (in *inspection) directory(path string) error {
 		}
 	}
 	return nil
+}
+
+// parseWaiting is the partition of a folder that is being deleted or moved here. A long name was cut, and is not found.
+func parseWaiting(name string) (meta.TopicPartition, bool) {
+	if name, ok := strings.CutSuffix(name, dirDelete); ok {
+		return parseFutureName(name + dirFuture)
+	}
+	return parseFutureName(name)
 }
 
 func (in *inspection) checkpoint(dir, name string) error {

@@ -184,3 +184,44 @@ func TestInternalRecordsAreToldInWords(t *testing.T) {
 		}
 	}
 }
+
+// A log that was just deleted, and one that is being copied from another directory, have lines in the checkpoints and no folder of
+// their own: nothing is wrong with that.
+func TestInspectKnowsLogsThatComeAndGo(t *testing.T) {
+	mem := memfs.New()
+	ds, err := openTwo(mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logs []*Log
+	for n := range int32(2) {
+		l, err := ds[0].Create(tp("t", n), topicID(1), smallConfig(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, l, 3, "x", 1)
+		logs = append(logs, l)
+	}
+	f, err := ds[1].CreateFuture(logs[0], 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := f.CopyFrom(logs[0], 1000, 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range ds {
+		if err := d.checkpoint(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ds[0].Delete(logs[1], 1); err != nil {
+		t.Fatal(err)
+	}
+	abandonAll(ds) // killed
+	for _, path := range moveDirs {
+		items, sum := inspect(t, mem, path, InspectOptions{})
+		if sum.Damage != 0 || !strings.Contains(problems(items), "waiting to be removed or moved") {
+			t.Errorf("%s: %+v\n%s", path, sum, problems(items))
+		}
+	}
+}
