@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-mq/milena/internal/config"
+	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/peer"
 )
 
@@ -63,13 +64,27 @@ func (m *Member) Do(ctx context.Context, req kmsg.Request) (kmsg.Response, error
 	defer cancel()
 	safe := between(req) || reads(req)
 	var last error
+	// The first address is the controller of the image. Another one is asked only where that cannot be reached: it may
+	// have taken over without serving yet, and of the others one may stand still and answer nothing.
+	at, refused := 0, 0
+	epoch := int32(-1)
 	for try := 0; ; try++ {
-		resp, addr, err := m.once(ctx, req, try, safe)
+		rec := m.o.Image().ControllerRecord()
+		if rec.Epoch != epoch {
+			epoch, at, refused = rec.Epoch, 0, 0
+		}
+		resp, addr, err := m.once(ctx, req, rec, at, safe)
+		if err != nil {
+			at++
+		}
 		switch {
 		case err == nil && !refusedByFollower(req, resp):
 			return resp, nil
 		case err == nil:
 			last = fmt.Errorf("%s is not the controller", place(addr))
+			if refused++; refused%refusedOften == 0 {
+				at++
+			}
 		case errors.Is(err, ErrLocal):
 			return nil, err
 		case errors.Is(err, peer.ErrUnsent), errors.Is(err, errNowhere), safe:
@@ -85,6 +100,9 @@ func (m *Member) Do(ctx context.Context, req kmsg.Request) (kmsg.Response, error
 		}
 	}
 }
+
+// refusedOften is how many times in a row one that says that it is not the controller is asked before another is.
+const refusedOften = 10
 
 // retryIn rests between tries: short at first, since a failover takes tens of milliseconds once it is noticed.
 func retryIn(try int) time.Duration {
@@ -108,8 +126,9 @@ func oneLine(err error) string {
 
 var errNowhere = errors.New("no address of a controller is known")
 
-// once tries one place.
-func (m *Member) once(ctx context.Context, req kmsg.Request, try int, safe bool) (kmsg.Response, string, error) {
+// once tries one place. rec was taken before the address is: a change that comes after is noticed while the answer is
+// waited for.
+func (m *Member) once(ctx context.Context, req kmsg.Request, rec meta.ControllerRecord, at int, safe bool) (kmsg.Response, string, error) {
 	if m.o.Leads() {
 		if !between(req) {
 			return nil, "", ErrLocal
@@ -119,28 +138,28 @@ func (m *Member) once(ctx context.Context, req kmsg.Request, try int, safe bool)
 		}
 		return nil, "", ErrLocal
 	}
-	addrs := m.candidates()
+	addrs := m.candidates(rec)
 	if len(addrs) == 0 {
 		return nil, "", errNowhere
 	}
-	addr, pool := addrs[try%len(addrs)], m.o.Pool
+	addr, pool := addrs[at%len(addrs)], m.o.Pool
 	if between(req) || pool == nil {
 		pool = m.own
 	}
-	resp, err := m.ask(ctx, pool, addr, req, safe)
+	resp, err := m.ask(ctx, pool, addr, req, rec.Epoch, safe)
 	return resp, addr, err
 }
 
 // candidates are the addresses to ask, the likeliest first: the controller of the image, whoever took the last
 // heartbeat, and all the others that may have become it.
-func (m *Member) candidates() []string {
+func (m *Member) candidates(rec meta.ControllerRecord) []string {
 	if m.own == nil {
 		return nil
 	}
 	m.mu.Lock()
 	accepted := m.mu.accepted
 	m.mu.Unlock()
-	all := []string{m.o.Image().ControllerRecord().Peer, accepted}
+	all := []string{rec.Peer, accepted}
 	if m.o.Seeds != nil {
 		all = append(all, m.o.Seeds()...)
 	}
@@ -157,6 +176,9 @@ func (m *Member) candidates() []string {
 const (
 	// lookWhile is how often the image is looked at while an answer is waited for.
 	lookWhile = 25 * time.Millisecond
+	// safeAnswer is how long the answer to a request that can be repeated is waited for, four sessions at least: whoever
+	// was asked may stand still although it never was the controller.
+	safeAnswer = 3 * time.Second
 	// lateAnswer is how long the answer to a request that cannot be repeated is still waited for after another
 	// controller has taken over.
 	lateAnswer = time.Second
@@ -164,7 +186,7 @@ const (
 
 // ask sends a request to one address. When the image shows another controller meanwhile, whoever was asked stands
 // still or is cut off, and its answer is not waited for much longer.
-func (m *Member) ask(ctx context.Context, pool *peer.Pool, addr string, req kmsg.Request, safe bool) (kmsg.Response, error) {
+func (m *Member) ask(ctx context.Context, pool *peer.Pool, addr string, req kmsg.Request, epoch int32, safe bool) (kmsg.Response, error) {
 	dctx, cancel := context.WithTimeout(ctx, max(m.session, 100*time.Millisecond)) // a frozen host must not hold the dial
 	conn, err := pool.Conn(dctx, addr)
 	cancel()
@@ -175,7 +197,7 @@ func (m *Member) ask(ctx context.Context, pool *peer.Pool, addr string, req kmsg
 	if err != nil {
 		return nil, err
 	}
-	epoch := m.o.Image().ControllerRecord().Epoch
+	began := time.Now()
 	t := time.NewTicker(lookWhile)
 	defer t.Stop()
 	var moved time.Time
@@ -189,6 +211,9 @@ func (m *Member) ask(ctx context.Context, pool *peer.Pool, addr string, req kmsg
 		case <-m.ctx.Done():
 			return nil, errClosing
 		case now := <-t.C:
+			if safe && now.Sub(began) > max(4*m.session, safeAnswer) {
+				return nil, fmt.Errorf("no answer from %s", addr)
+			}
 			rec := m.o.Image().ControllerRecord()
 			if rec.Epoch == epoch || rec.Peer == addr {
 				continue

@@ -644,3 +644,69 @@ func TestLeaveGivesUpWhenNobodyAnswers(t *testing.T) {
 		t.Errorf("leave: %v", err)
 	}
 }
+
+// freeze lets a node stand still as SIGSTOP does; go on with the function returned.
+func (n *node) freeze() (thaw func()) {
+	n.frozen.Store(true)
+	n.deaf.Store(true)
+	s := n.store.(*memstore.Store)
+	s.Freeze()
+	return func() {
+		s.Thaw()
+		n.frozen.Store(false)
+		n.deaf.Store(false)
+	}
+}
+
+func TestAFrozenControllerIsReplacedAndChangesNothingWhenItGoesOn(t *testing.T) {
+	r := newRig(t, "broker.session.timeout.ms=300")
+	r.join(r.all()...)
+	old, n := r.leader(), r.follower()
+	epochs := map[int32]int64{}
+	for _, x := range r.all() {
+		epochs[x.id] = x.m.Epoch()
+	}
+	thaw := old.freeze()
+	// Somebody waits for the frozen one's answer, and gets that of its successor.
+	q := kmsg.NewPtrAllocateProducerIDsRequest()
+	q.BrokerID, q.BrokerEpoch = n.id, n.m.Epoch()
+	resp, err := n.m.Do(r.ctx, q)
+	if err != nil || resp.(*kmsg.AllocateProducerIDsResponse).ErrorCode != 0 {
+		t.Fatalf("%+v %v", resp, err)
+	}
+	fenced := func() bool {
+		for _, x := range r.all() {
+			if x != old && !x.ctl.Image().Broker(old.id).Fenced {
+				return false
+			}
+		}
+		return true
+	}
+	for !fenced() {
+		if r.ctx.Err() != nil {
+			t.Fatal("the frozen one is never fenced")
+		}
+		r.rest()
+	}
+	if !old.ctl.Leads() {
+		t.Error("the frozen one has been told")
+	}
+	thaw()
+	// Until it hears of its successor it believes that it leads, that the others are silent and that it may write.
+	r.until("everybody takes part, under the registrations of before", func(im *meta.Image) bool {
+		for id, e := range epochs {
+			if b := im.Broker(id); b.Fenced || b.Epoch != e {
+				return false
+			}
+		}
+		return true
+	})
+	if l := r.leader(); l == old {
+		t.Error("it leads again without an election")
+	}
+	for id, e := range epochs {
+		if got := r.nodes[id].m.Epoch(); got != e {
+			t.Errorf("broker %d registered again: epoch %d after %d", id, got, e)
+		}
+	}
+}
