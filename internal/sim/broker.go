@@ -1,60 +1,77 @@
 package sim
 
 import (
-	"encoding/binary"
+	"errors"
 	"slices"
 
-	"github.com/milena-mq/milena/internal/batch"
+	"github.com/milena-mq/milena/internal/config"
+	"github.com/milena-mq/milena/internal/control"
 	"github.com/milena-mq/milena/internal/det"
 	"github.com/milena-mq/milena/internal/isr"
 	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/storage"
+	"github.com/milena-mq/milena/internal/vfs/errfs"
 	"github.com/milena-mq/milena/internal/vfs/memfs"
 )
 
-const lagMax = 150 // replica.lag.time.max.ms of the simulated brokers
+const (
+	lagMax     = 150 // replica.lag.time.max.ms of the simulated brokers
+	sessionMs  = 250 // broker.session.timeout.ms
+	dirsOfEach = 2
+)
 
-var topic = meta.TopicPartition{Topic: "t"}
-
-// broker is one process and its disk: the shell that package partition and its fetchers are in a real
-// broker.
+// broker is one process and its disks: the shell that packages partition, replica, member and controller
+// are in a real broker.
 type broker struct {
 	w      *World
 	id     int32
-	disk   *memfs.FS
-	dir    *storage.Dir
-	log    *storage.Log
+	disks  []*disk
 	up     bool
 	frozen det.Instant // until then it does nothing
 	life   int         // incarnation; what an earlier one planned or was sent as an answer is void
+	uuid   meta.UUID   // the same, as the cluster knows it
 	epoch  int64       // broker epoch, 0: not registered
+	clean  int64       // broker epoch in the mark of a clean shutdown, -1: none
 
-	replaced bool // its disk was replaced, and it has not registered since
+	leaving bool // it shuts down
 
-	im       image
-	leader   *isr.Leader
-	follower *isr.Follower
-	waits    []wait
-	flushing bool
-
-	shadow []entry // what the log holds, one record to a batch
-	ledHW  int64   // last high watermark while it leads this epoch
-	known  int64   // up to here its shadow was compared with the truth
+	im       *meta.Image // nil: nothing read yet
+	newest   int64       // revision that the store has told of
+	view     view
+	waiting  []waiting
+	replicas []*replica
+	live     *control.Liveness
+	ctl      *controller
 }
 
-// entry names a record: the epoch of its leader and the checksum of its unique value.
-type entry struct {
-	epoch int32
-	crc   uint32
+// disk holds one log directory.
+type disk struct {
+	fs     *memfs.FS
+	err    *errfs.FS
+	dir    *storage.Dir
+	sick   bool // writes and syncs fail
+	failed bool // the broker has noticed
 }
 
-type wait struct {
-	offset int64
-	e      entry
+// waiting is what happens once the image has a revision.
+type waiting struct {
+	rev int64
+	do  func()
+}
+
+// view is what a broker reads out of an image for all its partitions.
+type view struct {
+	present, unfenced bool // the image shows this very process; and it takes part
+	brokers           []isr.Broker
+	minISR            int32
 }
 
 func newBroker(w *World, id int32) *broker {
-	return &broker{w: w, id: id, disk: memfs.New()}
+	b := &broker{w: w, id: id}
+	for range dirsOfEach {
+		b.disks = append(b.disks, &disk{fs: memfs.New()})
+	}
+	return b
 }
 
 func logConfig() storage.LogConfig {
@@ -79,35 +96,136 @@ func (b *broker) local(d int, do func()) {
 	b.w.after(b.w.between(d, 2*d+1), run)
 }
 
-// boot starts the process: recovery, then registration.
+// boot starts the process: recovery, then the image, then registration.
 func (b *broker) boot() {
 	b.life++
-	b.up, b.frozen, b.epoch, b.im = true, 0, 0, image{version: -1}
-	b.leader, b.follower, b.waits, b.flushing = nil, nil, nil, false
-	fsys, done := b.w.o.Rules.Recover(b.disk)
-	d, err := storage.OpenDir(fsys, "/data", storage.DirOptions{NodeID: b.id, ClusterID: "c", NewID: func() meta.UUID { return meta.UUID{9, byte(b.id)} }})
-	if err == nil {
-		_, err = d.Load(nil, b.w.now.UnixMilli(), func(meta.TopicPartition, meta.UUID) storage.LogConfig { return logConfig() })
-	}
-	if err == nil && len(d.Quarantined()) > 0 {
-		err = d.Quarantined()[0].Err
-	}
-	if err == nil {
-		if b.log = d.Get(topic); b.log == nil {
-			b.log, err = d.Create(topic, meta.UUID{1}, logConfig(), b.w.now.UnixMilli())
+	b.uuid = b.w.id()
+	b.up, b.frozen, b.leaving = true, 0, false
+	b.epoch = 0
+	b.im, b.newest, b.waiting, b.view = nil, 0, nil, view{}
+	b.replicas = make([]*replica, len(b.w.parts))
+	b.live, b.ctl = control.NewLiveness(sessionMs), &controller{b: b}
+	b.clean = -1
+	for i, d := range b.disks {
+		if err := b.open(d, i); err != nil {
+			b.w.fail("recovery succeeds", "broker %d: %v", b.id, err)
+			return
 		}
 	}
-	done()
+	b.w.tell("broker %d: up, clean epoch %d, %v", b.id, b.clean, b.replicas)
+	b.pull()
+	b.register()
+	b.local(10, b.beat)
+	b.local(60, b.watch)
+	b.local(150, b.checkpoint)
+}
+
+// watch looks for what the store's word was lost about.
+func (b *broker) watch() {
+	b.local(60, b.watch)
+	b.pull()
+}
+
+// open recovers one directory.
+func (b *broker) open(d *disk, i int) error {
+	fsys, done := b.w.o.Rules.Recover(d.fs)
+	defer done()
+	d.err, d.sick, d.failed = errfs.New(fsys), false, false
+	var err error
+	d.dir, err = storage.OpenDir(d.err, "/data", storage.DirOptions{NodeID: b.id, ClusterID: "c", NewID: b.w.id})
 	if err != nil {
-		b.w.fail("recovery succeeds", "broker %d: %v", b.id, err)
+		return err
+	}
+	logs, err := d.dir.Load(nil, b.w.now.UnixMilli(), func(meta.TopicPartition, meta.UUID) storage.LogConfig { return logConfig() })
+	if err != nil {
+		return err
+	}
+	if q := d.dir.Quarantined(); len(q) > 0 {
+		return q[0].Err
+	}
+	if e, ok := d.dir.CleanEpoch(); ok && (i == 0 || e == b.clean) {
+		b.clean = e
+	} else {
+		b.clean = -1
+	}
+	for _, l := range logs {
+		n := l.TopicPartition().Partition
+		if old := b.replicas[n]; old != nil {
+			// A replica that came into this directory while the other one was away.
+			if storage.Newer(old.log, l) == old.log {
+				if err := d.dir.Delete(l, b.w.now.UnixMilli()); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := old.log.Dir().Delete(old.log, b.w.now.UnixMilli()); err != nil {
+				return err
+			}
+		}
+		b.replicas[n] = newReplica(b, n, l, d)
+	}
+	return nil
+}
+
+// heard is the store's word that there is something newer.
+func (b *broker) heard(rev int64) {
+	if rev > b.newest {
+		b.newest = rev
+		b.pull()
+	}
+}
+
+// pull asks the store for what is newer than the own image, again and again.
+func (b *broker) pull() {
+	life := b.life
+	from := int64(-1)
+	if b.im != nil {
+		from = b.im.Revision()
+	}
+	b.w.send(b.id, -1, func() {
+		to := b.w.store.rev
+		b.w.send(-1, b.id, func() {
+			if b.life != life {
+				return
+			}
+			// One change after the other, or many at once, as it comes.
+			for from >= 0 && b.w.rand.Intn(2) == 0 && b.im.Revision() < to && b.up {
+				b.apply(b.w.store.images[b.im.Revision()+1])
+			}
+			if b.up && (b.im == nil || b.im.Revision() < to) {
+				b.apply(b.w.store.images[to])
+			}
+		})
+	})
+	if from < 0 || b.im.Revision() < b.newest {
+		b.local(30, func() {
+			if b.im == nil || b.im.Revision() < b.newest {
+				b.pull()
+			}
+		})
+	}
+}
+
+// await runs do once the image has the revision.
+func (b *broker) await(rev int64, do func()) {
+	if b.im != nil && b.im.Revision() >= rev {
+		do()
 		return
 	}
-	b.dir = d
-	b.shadow, b.known = b.readLog(), 0
-	b.w.tell("broker %d: up, log end %d", b.id, b.log.End())
-	b.register()
-	b.local(20, b.beat)
-	b.local(150, b.checkpoint)
+	b.newest = max(b.newest, rev)
+	b.waiting = append(b.waiting, waiting{rev, do})
+	b.pull()
+}
+
+// ask sends something to the broker that is the controller, as far as this one knows.
+func (b *broker) ask(do func(c *controller)) {
+	to := int32(b.w.rand.Intn(len(b.w.brokers)))
+	if b.im != nil && b.w.rand.Intn(8) > 0 {
+		if id, _ := b.im.Controller(); id >= 0 {
+			to = id
+		}
+	}
+	b.w.send(b.id, to, func() { do(b.w.brokers[to].ctl) })
 }
 
 func (b *broker) register() {
@@ -115,232 +233,271 @@ func (b *broker) register() {
 		return
 	}
 	life := b.life
-	b.w.send(b.id, -1, func() {
-		e := b.w.ctl.register(b.id, life)
-		b.w.send(-1, b.id, func() {
-			if b.life == life && b.epoch == 0 {
-				b.epoch = e
-			}
+	r := control.Registration{ID: b.id, Incarnation: b.uuid, Endpoints: endpoints, PreviousEpoch: b.clean}
+	for _, d := range b.disks {
+		if !d.failed {
+			r.Dirs = append(r.Dirs, d.dir.ID())
+		}
+	}
+	b.ask(func(c *controller) {
+		c.register(b, life, r, func(e int64) {
+			c.b.w.send(c.b.id, b.id, func() {
+				if b.life == life && b.epoch == 0 && e != 0 {
+					b.epoch = e
+				}
+			})
 		})
 	})
 	b.local(40, b.register)
 }
 
+// beat goes to every broker, since each of them may become controller.
 func (b *broker) beat() {
-	if e, seen, life := b.epoch, b.im.version, b.life; e != 0 {
-		b.w.send(b.id, -1, func() {
-			b.w.ctl.heartbeat(b.id, e, seen)
-			im := b.w.ctl.image()
-			b.w.send(-1, b.id, func() {
-				if b.life == life {
-					b.apply(im)
+	b.local(10, b.beat)
+	if b.epoch == 0 || b.im == nil {
+		return
+	}
+	m := control.Beat{ID: b.id, Epoch: b.epoch, Seen: b.im.Revision(), Conn: uint64(b.life)<<8 | uint64(b.id) + 1, Shutdown: b.leaving}
+	for _, d := range b.disks {
+		if d.failed {
+			m.LostDirs = append(m.LostDirs, d.dir.ID())
+		}
+	}
+	life, epoch := b.life, b.epoch
+	for _, to := range b.w.brokers {
+		b.w.send(b.id, to.id, func() {
+			if to.im == nil {
+				return
+			}
+			leads, im := to.ctl.serving, to.im
+			if leads {
+				im = to.ctl.ahead
+			}
+			p, err := to.live.Beat(im, m, b.w.now.UnixMilli())
+			if !leads || err != nil && m.Epoch > im.Revision() {
+				return
+			}
+			b.w.send(to.id, b.id, func() {
+				if b.life != life || b.epoch != epoch {
+					return
+				}
+				switch {
+				case err != nil:
+					b.epoch = 0
+					b.register()
+				case b.leaving && p.Shutdown:
+					b.stopClean()
 				}
 			})
 		})
 	}
-	b.local(20, b.beat)
+	b.assignDirs()
 }
 
-func (b *broker) receive(im image) {
-	b.w.send(-1, b.id, func() { b.apply(im) })
+// assignDirs tells the controller in which directory a replica lives.
+func (b *broker) assignDirs() {
+	t := b.im.Topic(topicName)
+	if t == nil || !b.view.present {
+		return
+	}
+	var wishes []control.DirAssignment
+	for n, r := range b.replicas {
+		if r == nil || r.rec == nil || r.dead {
+			continue
+		}
+		k := slices.Index(r.rec.Replicas, b.id)
+		if k >= 0 && (k >= len(r.rec.Dirs) || r.rec.Dirs[k] != r.disk.dir.ID()) {
+			wishes = append(wishes, control.DirAssignment{Dir: r.disk.dir.ID(), Topic: t.ID, Partition: int32(n)})
+		}
+	}
+	if len(wishes) == 0 {
+		return
+	}
+	epoch := b.epoch
+	b.ask(func(c *controller) {
+		c.do(op{plan: func(cl *control.Cluster) (control.Plan, error) {
+			p, _, err := cl.AssignDirs(b.id, epoch, wishes)
+			return p, err
+		}})
+	})
 }
 
+// checkpoint is the housekeeping of the log directories.
 func (b *broker) checkpoint() {
-	b.check(b.dir.Checkpoint())
 	b.local(150, b.checkpoint)
-}
-
-func (b *broker) check(err error) {
-	if err != nil {
-		b.w.fail("the disk works", "broker %d: %v", b.id, err)
+	for _, d := range b.disks {
+		if d.failed {
+			continue
+		}
+		b.check(d, d.dir.Checkpoint())
+		if b.w.shape.Deletes && b.w.rand.Intn(2) == 0 && !d.failed {
+			b.check(d, d.dir.Housekeep(b.w.now.UnixMilli(), (*storage.Log).HW))
+		}
 	}
 }
 
-func (b *broker) assignment() isr.Assignment {
-	p := b.im.part
-	return isr.Assignment{Replicas: p.Replicas, ISR: p.ISR, LeaderEpoch: p.LeaderEpoch, PartitionEpoch: p.PartitionEpoch,
-		MinISR: b.w.o.Rules.MinISR(b.w.o.MinISR), Lag: ms(lagMax), Brokers: b.im.brokers}
+// check takes a directory offline whose disk failed. ok false: do not go on with it.
+func (b *broker) check(d *disk, err error) (ok bool) {
+	switch {
+	case err == nil:
+		return true
+	case !d.sick || !errors.Is(err, storage.ErrOffline):
+		if d.sick && errors.Is(err, storage.ErrClosed) {
+			return false
+		}
+		b.w.fail("the disk works", "broker %d: %v", b.id, err)
+	case !d.failed:
+		d.failed = true
+		b.w.Stats.DirsFailed++
+		b.w.tell("broker %d: log directory failed: %v", b.id, err)
+		for _, r := range b.replicas {
+			if r != nil && r.disk == d {
+				r.gone()
+			}
+		}
+		if !slices.ContainsFunc(b.disks, func(d *disk) bool { return !d.failed }) {
+			b.down(0) // nothing is left to work with
+			b.w.after(b.w.between(20, 300), func() {
+				if !b.up {
+					b.boot()
+				}
+			})
+		}
+	}
+	return false
+}
+
+// look reads the view out of an image.
+func (b *broker) look(im *meta.Image) view {
+	v := view{minISR: config.MinInsyncReplicas.Of(control.ResourceLayers(im, b.w.store.static, b.id, meta.Resource{Type: meta.ResourceTopic, Name: topicName}))}
+	for _, x := range im.Brokers() {
+		v.brokers = append(v.brokers, isr.Broker{ID: x.ID, Epoch: x.Epoch, Active: !x.Fenced && !x.Draining})
+		if x.ID == b.id && b.w.o.Rules.Present(x.Incarnation == b.uuid) {
+			v.present, v.unfenced = true, b.w.o.Rules.Present(!x.Fenced)
+		}
+	}
+	return v
 }
 
 // apply carries out a newer image.
-func (b *broker) apply(im image) {
-	if b.epoch == 0 || im.version <= b.im.version || im.brokers[b.id].Epoch != b.epoch {
-		return
-	}
-	old := b.im.part
+func (b *broker) apply(im *meta.Image) {
 	b.im = im
-	if old != nil && old.LeaderEpoch == im.part.LeaderEpoch {
-		if b.leader != nil {
-			b.led(b.leader.Step(b.w.now, isr.In{Kind: isr.Assigned, To: b.assignment()}))
+	if r := im.ControllerRecord(); b.ctl.token != 0 && im.Revision() >= b.ctl.token && b.w.o.Rules.Overtaken(r.Broker != b.id || r.Incarnation != b.uuid) {
+		b.ctl.lost()
+	}
+	b.view = b.look(im)
+	if t := im.Topic(topicName); t != nil {
+		for n, rec := range t.Partitions {
+			b.place(int32(n), rec)
+		}
+	}
+	due := b.waiting
+	b.waiting = nil
+	for _, x := range due {
+		b.await(x.rev, x.do)
+	}
+}
+
+// place makes, removes or assigns a replica as the image says.
+func (b *broker) place(n int32, rec *meta.Partition) {
+	r := b.replicas[n]
+	if !slices.Contains(rec.Replicas, b.id) {
+		if r != nil {
+			b.w.tell("broker %d: removes its replica of %d", b.id, n)
+			r.gone()
+			b.replicas[n] = nil
+			if !r.disk.failed {
+				b.check(r.disk, r.log.Dir().Delete(r.log, b.w.now.UnixMilli()))
+			}
 		}
 		return
 	}
-	b.leader, b.follower, b.waits = nil, nil, nil
-	switch {
-	case im.part.Leader == b.id:
-		b.lead()
-	case im.part.Leader != meta.NoLeader:
-		b.follow()
-	}
-}
-
-func (b *broker) lead() {
-	end := b.log.End()
-	b.check(b.log.AssignEpoch(b.im.part.LeaderEpoch, end))
-	b.leader = isr.NewLeader(b.id, b.assignment(), b.log.HW(), b.log.Flushed(), end)
-	b.ledHW = b.leader.HW()
-	b.w.tell("broker %d: leads epoch %d from %d, hw %d", b.id, b.im.part.LeaderEpoch, end, b.leader.HW())
-	b.w.leads(b)
-	b.flushSoon()
-	b.tick(b.leader)
-}
-
-func (b *broker) tick(l *isr.Leader) {
-	if b.leader != l {
-		return
-	}
-	b.led(l.Step(b.w.now, isr.In{Kind: isr.Tick}))
-	b.local(20, func() { b.tick(l) })
-}
-
-// flushSoon is the flusher of the log directory.
-func (b *broker) flushSoon() {
-	if b.flushing {
-		return
-	}
-	b.flushing = true
-	b.local(1, func() {
-		b.flushing = false
-		b.check(b.log.Flush())
-		if b.leader != nil {
-			b.led(b.leader.Step(b.w.now, isr.In{Kind: isr.Flushed, Offset: b.log.Flushed()}))
-		}
-	})
-}
-
-// led carries out what a leader's step said.
-func (b *broker) led(o isr.Out) {
-	if o.HW < b.ledHW {
-		b.w.fail("HW monotone", "broker %d: from %d to %d", b.id, b.ledHW, o.HW)
-	}
-	if o.Raised {
-		b.w.raised(b, o.HW)
-		b.log.SetHW(o.HW)
-		for len(b.waits) > 0 && b.waits[0].offset < o.HW {
-			b.w.acked(b, b.waits[0])
-			b.waits = b.waits[1:]
-		}
-	}
-	b.ledHW = o.HW
-	if o.Propose != nil {
-		b.propose(*o.Propose)
-	}
-}
-
-func (b *broker) propose(p isr.Proposal) {
-	l, epoch, life := b.leader, b.epoch, b.life
-	answer := func(a isr.Answer, im image) {
-		if b.life != life || b.leader != l {
+	if r == nil {
+		d := b.choose(rec)
+		if d == nil {
 			return
 		}
-		in := isr.In{Kind: isr.Answered, Seq: p.Seq, Answer: a}
-		if a == isr.Committed {
-			in.To = b.assignment()
-			in.To.ISR, in.To.PartitionEpoch, in.To.LeaderEpoch = im.part.ISR, im.part.PartitionEpoch, im.part.LeaderEpoch
-		}
-		b.led(l.Step(b.w.now, in))
-	}
-	b.w.send(b.id, -1, func() {
-		code, im := b.w.ctl.alter(b.id, epoch, &p)
-		b.w.send(-1, b.id, func() { answer(isr.AnswerOf(code), im) })
-	})
-	b.local(100, func() { answer(isr.Failed, image{}) })
-}
-
-// produced is a client's acks=all request.
-func (b *broker) produced(value uint64) {
-	if b.leader == nil {
-		return
-	}
-	if b.leader.BelowMin() {
-		b.w.Stats.Refused++
-		return
-	}
-	bl := batch.NewBuilder(batch.Spec{})
-	v := make([]byte, 40)
-	binary.BigEndian.PutUint64(v, value)
-	b.check(bl.Add(batch.Record{Timestamp: b.w.now.UnixMilli(), Value: v}))
-	raw, err := bl.Build()
-	b.check(err)
-	o, err := b.log.Append(raw, b.im.part.LeaderEpoch, b.w.now.UnixMilli())
-	if err != nil {
-		b.check(err)
-		return
-	}
-	e := entry{raw.LeaderEpoch(), raw.CRC()}
-	b.add(e)
-	b.waits = append(b.waits, wait{o, e})
-	b.led(b.leader.Step(b.w.now, isr.In{Kind: isr.Appended, Offset: b.log.End()}))
-	b.flushSoon()
-}
-
-// add notes what was appended.
-func (b *broker) add(e entry) {
-	if n := len(b.shadow); n > 0 && b.shadow[n-1].epoch > e.epoch {
-		b.w.fail("epochs in the log never decrease", "broker %d: epoch %d after %d at %d", b.id, e.epoch, b.shadow[n-1].epoch, n)
-	}
-	b.shadow = append(b.shadow, e)
-}
-
-// readLog is what the real log holds.
-func (b *broker) readLog() []entry {
-	var out []entry
-	for from := int64(0); from < b.log.End(); {
-		raw, next := b.read(from, 1<<20)
-		if next == from {
-			break
-		}
-		b.each(raw, func(x batch.Batch) { out = append(out, entry{x.LeaderEpoch(), x.CRC()}) })
-		from = next
-	}
-	return out
-}
-
-func (b *broker) read(from int64, size int) ([]byte, int64) {
-	s, err := b.log.Read(from, size, b.log.End(), true)
-	if err != nil {
-		b.check(err)
-		return nil, from
-	}
-	raw, err := s.Bytes(nil)
-	s.Release()
-	b.check(err)
-	return raw, s.Next
-}
-
-func (b *broker) each(raw []byte, do func(batch.Batch)) {
-	for len(raw) > 0 {
-		x, rest, err := batch.Next(raw)
-		if err != nil {
+		l, err := d.dir.Create(meta.TopicPartition{Topic: topicName, Partition: n}, b.im.Topic(topicName).ID, logConfig(), b.w.now.UnixMilli())
+		if !b.check(d, err) {
 			return
 		}
-		do(x)
-		raw = rest
+		r = newReplica(b, n, l, d)
+		b.replicas[n] = r
 	}
+	if r.dead {
+		r.rec = rec
+		return
+	}
+	r.assign(rec)
 }
 
-// down ends the process at once. keep is the percentage of unsynced writes that the disk keeps; -1:
-// the machine goes on, and with it the page cache.
+// choose picks the directory that the image names, or any.
+func (b *broker) choose(rec *meta.Partition) *disk {
+	var can []*disk
+	for _, d := range b.disks {
+		if d.failed {
+			continue
+		}
+		can = append(can, d)
+		if k := slices.Index(rec.Replicas, b.id); k < len(rec.Dirs) && rec.Dirs[k] == d.dir.ID() {
+			return d
+		}
+	}
+	if len(can) == 0 {
+		return nil
+	}
+	return can[b.w.rand.Intn(len(can))]
+}
+
+// down ends the process at once. keep is the percentage of unsynced writes that the disks keep; -1: the
+// machine goes on, and with it the page cache.
 func (b *broker) down(keep int) {
 	if !b.up {
 		return
 	}
-	b.up = false
-	b.w.tell("broker %d: down, keep %d, end %d, flushed %d", b.id, keep, b.log.End(), b.log.Flushed())
-	if keep >= 0 {
-		b.disk = b.disk.Crash(keep, b.w.rand)
+	b.w.tell("broker %d: down, keep %d, %v", b.id, keep, b.replicas)
+	b.ended()
+	for _, d := range b.disks {
+		if keep >= 0 {
+			d.fs = d.fs.Crash(keep, b.w.rand)
+		}
+		_ = d.dir.Abandon()
 	}
-	_ = b.dir.Abandon()
 }
 
-func (b *broker) inISR() bool { return slices.Contains(b.w.ctl.part.ISR, b.id) }
+// ended is what others notice of the end of a process: its connections close.
+func (b *broker) ended() {
+	b.up = false
+	conn := uint64(b.life)<<8 | uint64(b.id) + 1
+	for _, to := range b.w.brokers {
+		if to != b && to.up {
+			b.w.send(b.id, to.id, func() { to.live.Closed(b.id, conn, b.w.now.UnixMilli()) })
+		}
+	}
+}
+
+// stopClean is the end of a process that was released.
+func (b *broker) stopClean() {
+	b.w.Stats.Drained++
+	b.w.tell("broker %d: stops, %v", b.id, b.replicas)
+	for _, r := range b.replicas {
+		if r != nil {
+			r.gone()
+		}
+	}
+	b.ended()
+	for _, d := range b.disks {
+		if d.failed {
+			_ = d.dir.Abandon()
+			continue
+		}
+		if err := d.dir.Close(b.epoch); err != nil && !d.sick {
+			b.w.fail("the disk works", "broker %d: %v", b.id, err)
+		}
+	}
+	b.w.after(b.w.between(5, 200), func() {
+		if !b.up {
+			b.boot()
+		}
+	})
+}

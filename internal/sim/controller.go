@@ -1,273 +1,299 @@
 package sim
 
 import (
+	"errors"
 	"slices"
 
-	"github.com/milena-mq/milena/internal/config"
-	"github.com/milena-mq/milena/internal/det"
-	"github.com/milena-mq/milena/internal/isr"
+	"github.com/milena-mq/milena/internal/control"
 	"github.com/milena-mq/milena/internal/meta"
-	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// controller is the model of package control: one that never fails, behind the same network.
+// controller is what package controller does on one broker: while the broker leads the store's engine it
+// carries out plans of package control, one after the other, each step under the token of its term.
 type controller struct {
-	w       *World
-	version int64
-	part    *meta.Partition
-	regs    []registration
-	plans   *plans // nil: the model decides
+	b       *broker
+	term    int   // counts the terms tried, so that answers to an earlier one are known
+	token   int64 // of the term; 0: none
+	serving bool  // the own image shows the take-over
+	ahead   *meta.Image
+	queue   []op
+	busy    bool
+	asking  bool // for the lead
+	offline int  // ticks to the next sweep
 }
 
-type registration struct {
-	epoch       int64
-	incarnation int
-	fenced      bool
-	beat        det.Instant
+// op is a wish on its way through the controller. done hears the revision from which on an image shows it.
+type op struct {
+	plan func(*control.Cluster) (control.Plan, error)
+	done func(rev int64, err error)
 }
 
-func newController(w *World) *controller {
-	c := &controller{w: w, part: &meta.Partition{Leader: meta.NoLeader}}
-	for id := range w.o.Brokers {
-		c.part.Replicas = append(c.part.Replicas, int32(id))
-		c.part.ISR = append(c.part.ISR, int32(id))
-		c.regs = append(c.regs, registration{fenced: true})
-	}
-	if w.o.Plans {
-		st, err := config.Parse([]string{"node.id=0"}, nil, nil)
-		if err != nil {
-			w.fail("the controller plans", "%v", err)
-			return c
-		}
-		c.plans = &plans{c: c, static: st, im: meta.Empty()}
-		c.plans.begin()
-	}
-	return c
+var errNotController = errors.New("not the controller")
+
+func (c *controller) cluster() *control.Cluster {
+	return &control.Cluster{Image: c.ahead, Static: c.b.w.store.static, NodeID: c.b.id, NewID: c.b.w.id, Rand: c.b.w.rand.Intn}
 }
 
-func (c *controller) active(id int32) bool { return !c.regs[id].fenced }
-
-func (c *controller) image() image {
-	im := image{version: c.version, part: c.part}
-	for id, r := range c.regs {
-		im.brokers = append(im.brokers, isr.Broker{ID: int32(id), Epoch: r.epoch, Active: !r.fenced})
-	}
-	return im
-}
-
-// publish sends the newest image to everybody.
-func (c *controller) publish() {
-	im := c.image()
-	for _, b := range c.w.brokers {
-		b.receive(im)
-	}
-}
-
-func (c *controller) register(id int32, incarnation int) int64 {
-	r := &c.regs[id]
-	if r.incarnation >= incarnation {
-		return r.epoch
-	}
-	if incarnation != c.w.brokers[id].life {
-		return 0 // of a process that has ended since; its successor's disk may be another one
-	}
-	c.version++
-	c.w.brokers[id].replaced = false
-	if c.plans != nil {
-		r.incarnation, r.beat = incarnation, c.w.now
-		c.plans.do(c.plans.cluster().Register(c.plans.registration(id)))
-		c.publish()
-		return r.epoch
-	}
-	*r = registration{epoch: c.version, incarnation: incarnation, fenced: true, beat: c.w.now}
-	c.leave(id)
-	c.publish()
-	return r.epoch
-}
-
-func (c *controller) heartbeat(id int32, epoch, seen int64) {
-	r := &c.regs[id]
-	if r.epoch != epoch || c.w.brokers[id].replaced {
-		return // replaced: the heartbeat of a broker that was unregistered since
-	}
-	r.beat = c.w.now
-	if r.fenced && seen >= epoch {
-		if c.plans != nil {
-			c.plans.do(c.plans.cluster().Unfence(id, epoch))
-			c.publish()
-			return
-		}
-		r.fenced = false
-		c.version++
-		c.w.tell("controller: %d unfenced", id)
-		c.elect(*c.part)
-		c.publish()
-	}
-}
-
-func (c *controller) tick() {
-	for id := range c.regs {
-		if r := &c.regs[id]; !r.fenced && c.w.now.Sub(r.beat) > ms(250) {
-			if c.plans != nil {
-				c.plans.do(c.plans.cluster().Fence(int32(id), r.epoch))
-				c.publish()
-				continue
-			}
-			r.fenced = true
-			c.version++
-			c.w.tell("controller: %d fenced", id)
-			c.leave(int32(id))
-			c.publish()
-		}
-	}
-	c.w.after(ms(25), c.tick)
-}
-
-// unregister is an operator's word that a broker's disk is gone; false when the partition cannot do
-// without it.
-func (c *controller) unregister(id int32) bool {
-	if !slices.ContainsFunc(c.part.ISR, func(x int32) bool { return x != id }) {
-		// Also when nobody is in sync: with ELR it may be the last known leader, and its disk the only copy.
-		return false
-	}
-	if c.plans != nil {
-		if !c.regs[id].fenced {
-			c.plans.do(c.plans.cluster().Fence(id, c.regs[id].epoch))
-			c.publish()
-		}
-		return true
-	}
-	c.regs[id].fenced = true
-	c.version++
-	c.w.tell("controller: %d unregistered", id)
-	c.leave(id)
-	c.publish()
-	return true
-}
-
-// leave takes a broker out of the set; the last member stays, without leader.
-func (c *controller) leave(id int32) {
-	p := *c.part
-	if rest := slices.DeleteFunc(slices.Clone(p.ISR), func(x int32) bool { return x == id }); len(rest) > 0 {
-		p.ISR = rest
-	}
-	if p.Leader == id {
-		p.Leader = meta.NoLeader
-		p.LeaderEpoch++
-	}
-	c.elect(p)
-}
-
-// elect fills an empty place and writes the record if anything has changed.
-func (c *controller) elect(p meta.Partition) {
-	if p.Leader == meta.NoLeader {
-		if l := c.w.o.Rules.Elect(&p, c.active); l >= 0 {
-			p.Leader = l
-			p.LeaderEpoch++
-			if !slices.Contains(p.ISR, l) {
-				p.ISR = []int32{l}
-			}
-			c.w.Stats.Elections++
-		}
-	}
-	if p.Leader != c.part.Leader || p.LeaderEpoch != c.part.LeaderEpoch || !slices.Equal(p.ISR, c.part.ISR) {
-		c.write(p)
-	}
-}
-
-func (c *controller) write(p meta.Partition) {
-	p.PartitionEpoch++
-	c.version++
-	c.part = &p
-	c.w.tell("controller: leader %d epoch %d isr %v partition epoch %d", p.Leader, p.LeaderEpoch, p.ISR, p.PartitionEpoch)
-	if p.Leader != meta.NoLeader && !slices.Contains(p.ISR, p.Leader) {
-		c.w.fail("the leader is in sync", "leader %d, isr %v", p.Leader, p.ISR)
-	}
-}
-
-func electISR(p *meta.Partition, alive func(int32) bool) int32 {
-	for _, id := range p.Replicas {
-		if slices.Contains(p.ISR, id) && alive(id) {
-			return id
-		}
-	}
-	return meta.NoLeader
-}
-
-// prefer moves the leadership to another member of the set, as an operator or a shutdown would.
-func (c *controller) prefer() {
-	if c.plans != nil {
-		plan, _, err := c.plans.cluster().SweepPreferred()
-		c.plans.do(plan, err)
-		c.publish()
+// lead is the engine's word that this broker leads it.
+func (c *controller) lead() {
+	if c.token != 0 || c.asking || c.b.im == nil {
 		return
 	}
-	for _, id := range c.part.ISR {
-		if id != c.part.Leader && c.part.Leader != meta.NoLeader && c.active(id) {
-			p := *c.part
-			p.Leader, p.LeaderEpoch = id, p.LeaderEpoch+1
-			c.w.Stats.Elections++
-			c.write(p)
-			c.publish()
-			return
-		}
-	}
-}
-
-// alter is AlterPartition with the checks of kafka.md 4.2 in their order.
-func (c *controller) alter(from int32, epoch int64, p *isr.Proposal) (int16, image) {
-	if c.plans != nil {
-		if code := c.plans.alter(from, epoch, p); code != 0 {
-			if code == kerr.IneligibleReplica.Code {
-				c.w.Stats.Stale++
+	c.asking = true
+	c.term++
+	term, life := c.term, c.b.life
+	s := c.b.w.store
+	c.b.w.sendOnce(c.b.id, -1, func() {
+		token, ok := s.take(c.b.id, c.b.uuid)
+		c.b.w.sendOnce(-1, c.b.id, func() {
+			if c.b.life != life || c.term != term {
+				return
 			}
-			return code, image{}
+			c.asking = false
+			if ok {
+				c.token = token
+				c.b.await(token, func() { c.serve(token) })
+			}
+		})
+	})
+	c.b.local(200, func() {
+		if c.term == term && c.token == 0 {
+			c.asking = false
 		}
-		im := c.image()
-		c.publish()
-		return 0, im
-	}
-	cur := c.part
-	ids := make([]int32, 0, len(p.ISR))
-	for _, m := range p.ISR {
-		ids = append(ids, m.ID)
-	}
-	switch {
-	case c.regs[from].epoch != epoch:
-		return kerr.StaleBrokerEpoch.Code, image{}
-	case p.LeaderEpoch > cur.LeaderEpoch || p.PartitionEpoch > cur.PartitionEpoch:
-		return kerr.NotController.Code, image{}
-	case p.LeaderEpoch < cur.LeaderEpoch:
-		return kerr.FencedLeaderEpoch.Code, image{}
-	case cur.Leader != from || !slices.Contains(ids, from):
-		return kerr.InvalidRequest.Code, image{}
-	case p.PartitionEpoch < cur.PartitionEpoch:
-		return kerr.InvalidUpdateVersion.Code, image{}
-	}
-	for _, m := range p.ISR {
-		if r := c.regs[m.ID]; r.fenced || m.Epoch >= 0 && m.Epoch != r.epoch {
-			c.w.Stats.Stale++
-			return kerr.IneligibleReplica.Code, image{}
-		}
-	}
-	np := *cur
-	np.ISR = ids
-	c.write(np)
-	c.count(cur.ISR)
-	im := c.image()
-	c.publish()
-	return 0, im
+	})
 }
 
-// count notes what a granted proposal has changed, and checks who joined.
-func (c *controller) count(had []int32) {
-	for _, id := range c.part.ISR {
-		if !slices.Contains(had, id) {
-			c.w.joined(id)
-			c.w.Stats.Expands++
+// serve begins when the own image is complete up to the take-over.
+func (c *controller) serve(token int64) {
+	if c.token != token {
+		return
+	}
+	c.ahead, c.serving, c.busy, c.offline = c.b.im, true, false, 0
+	c.b.w.tell("broker %d: controller, token %d", c.b.id, token)
+	c.do(op{plan: func(cl *control.Cluster) (control.Plan, error) { return cl.Sweep(), nil }})
+	c.tick(token)
+}
+
+// lost ends the term; whoever waits is told.
+func (c *controller) lost() {
+	if c.token != 0 {
+		c.b.w.tell("broker %d: no longer controller", c.b.id)
+	}
+	c.token, c.serving, c.asking = 0, false, false
+	c.term++
+	q := c.queue
+	c.queue, c.busy = nil, false
+	for _, o := range q {
+		if o.done != nil {
+			o.done(0, errNotController)
 		}
 	}
-	if len(c.part.ISR) < len(had) {
-		c.w.Stats.Shrinks++
+}
+
+// do takes a wish.
+func (c *controller) do(o op) {
+	if !c.serving {
+		if o.done != nil {
+			o.done(0, errNotController)
+		}
+		return
+	}
+	c.queue = append(c.queue, o)
+	c.run()
+}
+
+func (c *controller) run() {
+	if c.busy || !c.serving || len(c.queue) == 0 {
+		return
+	}
+	c.busy = true
+	o := c.queue[0]
+	plan, err := o.plan(c.cluster())
+	finish := func(err error) {
+		c.queue, c.busy = c.queue[1:], false
+		if o.done != nil {
+			o.done(c.ahead.Revision(), err)
+		}
+		c.run()
+	}
+	if err != nil {
+		finish(err)
+		return
+	}
+	c.carry(plan.Steps, func() { finish(nil) })
+}
+
+// carry appends steps in order. A refusal or no answer ends the term: the next one begins by looking at what
+// is there.
+func (c *controller) carry(steps [][]meta.Change, done func()) {
+	if len(steps) == 0 {
+		done()
+		return
+	}
+	term, token, life := c.term, c.token, c.b.life
+	current := func() bool { return c.b.life == life && c.term == term && c.token == token }
+	answered := false
+	s := c.b.w.store
+	c.b.w.sendOnce(c.b.id, -1, func() {
+		rev, ok := s.append(token, steps[0])
+		c.b.w.sendOnce(-1, c.b.id, func() {
+			if !current() || answered {
+				return
+			}
+			answered = true
+			if !ok {
+				c.lost()
+				return
+			}
+			im, _, err := c.ahead.Apply(steps[0], rev)
+			if err != nil {
+				c.b.w.fail("the controller's own picture is right", "broker %d: %v", c.b.id, err)
+				return
+			}
+			c.ahead = im
+			c.carry(steps[1:], done)
+		})
+	})
+	c.b.local(150, func() {
+		if current() && !answered {
+			c.b.w.Stats.Unknown++
+			c.lost()
+		}
+	})
+}
+
+// tick acts on the verdicts about the brokers, and elects where there is no leader.
+func (c *controller) tick(token int64) {
+	if c.token != token || !c.serving {
+		return
+	}
+	if len(c.queue) == 0 {
+		now := c.b.w.now.UnixMilli()
+		c.b.live.Sync(c.ahead, now)
+		for _, d := range c.b.live.Decide(c.ahead, now) {
+			c.verdict(d)
+		}
+		if c.offline--; c.offline < 0 {
+			c.offline = 8
+			c.do(op{plan: func(cl *control.Cluster) (control.Plan, error) {
+				p, _, err := cl.SweepOffline()
+				return p, err
+			}})
+		}
+	}
+	c.b.local(15, func() { c.tick(token) })
+}
+
+func (c *controller) verdict(d control.Decision) {
+	empty := false
+	c.do(op{
+		plan: func(cl *control.Cluster) (p control.Plan, err error) {
+			switch d.Verdict {
+			case control.VerdictFence:
+				p, err = cl.Fence(d.ID, d.Epoch)
+			case control.VerdictLoseDirs:
+				p, err = cl.LoseDirs(d.ID, d.Epoch, d.Dirs)
+			case control.VerdictDrain:
+				p, err = cl.Drain(d.ID, d.Epoch)
+			case control.VerdictUnfence:
+				p, err = cl.Unfence(d.ID, d.Epoch)
+			}
+			empty = err == nil && p.Len() == 0
+			return p, err
+		},
+		done: func(rev int64, err error) {
+			if err == nil && !empty {
+				c.b.w.tell("controller %d: %v broker %d: %s", c.b.id, d.Verdict, d.ID, d.Reason)
+			}
+			if err == nil && empty && d.Verdict == control.VerdictDrain {
+				c.b.live.Drained(d.ID, d.Epoch, rev)
+			}
+		},
+	})
+}
+
+// register is BrokerRegistration; answer hears the broker epoch, 0 for a refusal.
+func (c *controller) register(from *broker, life int, r control.Registration, answer func(int64)) {
+	if from.life != life {
+		return // of a process that has ended since; its successor's disk may be another one
+	}
+	if !c.serving || c.b.live.CheckRegistration(c.ahead, r, c.b.w.now.UnixMilli()) != nil {
+		answer(0)
+		return
+	}
+	c.do(op{
+		plan: func(cl *control.Cluster) (control.Plan, error) {
+			if from.life != life {
+				return control.Plan{}, errNotController
+			}
+			if b := cl.Image.Broker(r.ID); b != nil && b.Incarnation == r.Incarnation {
+				return control.Plan{}, nil // its answer was lost
+			}
+			return cl.Register(r)
+		},
+		done: func(rev int64, err error) {
+			if err != nil {
+				answer(0)
+				return
+			}
+			c.b.await(rev, func() {
+				if b := c.b.im.Broker(r.ID); b != nil && b.Incarnation == r.Incarnation {
+					answer(b.Epoch)
+				}
+			})
+		},
+	})
+}
+
+// alter is AlterPartition for one partition; answer hears the error code, and -1 for no answer at all.
+func (c *controller) alter(from int32, epoch int64, ch control.ISRChange, answer func(code int16)) {
+	var out []control.ISRAnswer
+	c.do(op{
+		plan: func(cl *control.Cluster) (p control.Plan, err error) {
+			p, out, err = cl.AlterPartition(from, epoch, []control.ISRChange{ch})
+			return p, err
+		},
+		done: func(rev int64, err error) {
+			var ce *control.Error
+			switch {
+			case errors.As(err, &ce):
+				answer(ce.Code.Code)
+			case err != nil:
+				answer(-1)
+			case out[0].Err != nil:
+				answer(out[0].Err.Code.Code)
+			default:
+				c.b.await(rev, func() { answer(0) })
+			}
+		},
+	})
+}
+
+// decided looks at each change of a partition's record.
+func (w *World) decided(n int32, old, p *meta.Partition) {
+	w.tell("partition %d: replicas %v leader %d epoch %d isr %v elr %v %v partition epoch %d", n, p.Replicas, p.Leader, p.LeaderEpoch, p.ISR, p.ELR, p.LastKnownELR, p.PartitionEpoch)
+	switch {
+	case p.LeaderEpoch < old.LeaderEpoch || p.PartitionEpoch <= old.PartitionEpoch:
+		w.fail("epochs never fall", "partition %d: %+v, then %+v", n, *old, *p)
+	case p.Leader != old.Leader && p.LeaderEpoch == old.LeaderEpoch:
+		w.fail("one leader per epoch", "partition %d: %+v, then %+v", n, *old, *p)
+	case p.Leader != meta.NoLeader && !slices.Contains(p.ISR, p.Leader):
+		w.fail("the leader is in sync", "partition %d: leader %d, isr %v", n, p.Leader, p.ISR)
+	}
+	if p.LeaderEpoch != old.LeaderEpoch && p.Leader != meta.NoLeader {
+		w.Stats.Elections++
+	}
+	t := w.parts[n]
+	for _, id := range p.ISR {
+		if !slices.Contains(old.ISR, id) {
+			w.Stats.Expands++
+			t.joined(id)
+		}
+	}
+	if len(p.ISR) < len(old.ISR) {
+		w.Stats.Shrinks++
+	}
+	if !slices.Equal(p.Replicas, old.Replicas) {
+		w.Stats.Reassigned++
 	}
 }

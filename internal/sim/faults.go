@@ -1,36 +1,23 @@
 package sim
 
 import (
-	"github.com/milena-mq/milena/internal/meta"
+	"github.com/milena-mq/milena/internal/control"
+	"github.com/milena-mq/milena/internal/vfs/errfs"
 	"github.com/milena-mq/milena/internal/vfs/memfs"
 )
-
-// produce is the clients: each sends to whoever says that it leads, zombies included.
-func (w *World) produce() {
-	w.n++
-	v := w.n
-	to := int32(w.rand.Intn(len(w.brokers)))
-	for _, b := range w.brokers {
-		if b.up && b.leader != nil && w.rand.Intn(2) == 0 {
-			to = b.id
-		}
-	}
-	w.after(w.between(0, 3), func() { w.deliver(to, func() { w.brokers[to].produced(v) }) })
-	pause := w.between(2, 14)
-	if w.rand.Intn(40) == 0 {
-		pause = w.between(20, 300)
-	}
-	w.after(pause, w.produce)
-}
 
 // fault lets one thing go wrong and plans the next.
 func (w *World) fault() {
 	if w.calm {
 		return
 	}
+	w.after(w.between(30, 500), w.fault)
 	b := w.brokers[w.rand.Intn(len(w.brokers))]
-	if l := w.ctl.part.Leader; l != meta.NoLeader && w.rand.Intn(2) == 0 {
+	if l := w.store.topic().Partitions[w.rand.Intn(len(w.parts))].Leader; l >= 0 && w.rand.Intn(2) == 0 {
 		b = w.brokers[l]
+	}
+	if w.store.leads >= 0 && w.shape.Controller && w.rand.Intn(5) == 0 {
+		b = w.brokers[w.store.leads]
 	}
 	switch w.rand.Intn(10) {
 	case 0, 1:
@@ -48,7 +35,7 @@ func (w *World) fault() {
 	case 4, 5:
 		w.cut(b)
 	case 6:
-		w.ctl.prefer()
+		w.prefer()
 	case 7:
 		w.everybody(w.keep())
 	case 8:
@@ -62,24 +49,80 @@ func (w *World) fault() {
 	case 9:
 		w.replace(b)
 	}
-	w.after(w.between(30, 500), w.fault)
+	w.more(b)
+}
+
+// more is what only some shapes have.
+func (w *World) more(b *broker) {
+	if s := w.shape; s.Reassign && w.rand.Intn(3) == 0 {
+		w.reassign()
+	}
+	if w.shape.MinISR && w.rand.Intn(4) == 0 {
+		w.minISR()
+	}
+	if w.shape.Deletes && w.rand.Intn(2) == 0 {
+		w.delete()
+	}
+	if w.shape.Disks && w.rand.Intn(5) == 0 && b.up {
+		d := b.disks[w.rand.Intn(len(b.disks))]
+		if !d.sick {
+			w.tell("broker %d: a disk is sick", b.id)
+			d.sick = true
+			ops := errfs.Write | errfs.Sync | errfs.SyncVolume
+			if w.rand.Intn(2) == 0 {
+				ops = errfs.Sync | errfs.SyncVolume
+			}
+			d.err.Add(errfs.Rule{Ops: ops, Count: -1, Err: errfs.ErrInjected})
+		}
+	}
+	if w.shape.Controller && w.rand.Intn(3) == 0 {
+		w.store.moved = true
+	}
+	if w.shape.Drain && w.rand.Intn(4) == 0 && b.up && !b.leaving {
+		w.tell("broker %d: asked to stop", b.id)
+		b.leaving = true
+		life := b.life
+		// A process that is not released in time is killed.
+		w.after(w.between(300, 800), func() {
+			if b.up && b.life == life {
+				w.Stats.Kills++
+				w.stop(b, -1, true)
+			}
+		})
+	}
 }
 
 func (w *World) keep() int { return []int{0, 0, 30, 70, 100}[w.rand.Intn(5)] }
 
-// replace gives a broker an empty disk, after the operator has told the controller.
+// replace gives a broker empty disks, after the cluster has learnt that it can do without the old ones.
 func (w *World) replace(b *broker) {
-	if !b.up || !w.ctl.unregister(b.id) {
+	if !b.up {
 		return
 	}
-	w.Stats.Disks++
 	b.down(-1)
-	b.disk, b.replaced = memfs.New(), true
-	w.after(w.between(1, 30), func() {
-		if !b.up {
+	tries := 0
+	var try func()
+	try = func() {
+		tries++
+		switch {
+		case b.up:
+		case w.store.safe(b.id):
+			w.Stats.Replaced++
+			w.tell("broker %d: empty disks", b.id)
+			for _, d := range b.disks {
+				d.fs = memfs.New()
+			}
 			b.boot()
+		case tries > 12 || w.calm:
+			b.boot()
+		default:
+			if x := w.store.image.Broker(b.id); x != nil && !x.Fenced {
+				w.admin(func(cl *control.Cluster) (control.Plan, error) { return cl.Fence(b.id, x.Epoch) }, nil)
+			}
+			w.after(w.between(10, 40), try)
 		}
-	})
+	}
+	w.after(w.between(1, 30), try)
 }
 
 // stop ends a broker and brings it back, soon or after its session.
@@ -149,6 +192,11 @@ func (w *World) heal() {
 	w.net.loss, w.net.dup = 0, 0
 	for _, b := range w.brokers {
 		b.frozen = 0
+		for _, d := range b.disks {
+			if b.up && d.sick {
+				b.down(-1) // a disk that failed is looked at again by the next process
+			}
+		}
 		if !b.up {
 			b.boot()
 		}

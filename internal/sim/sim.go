@@ -8,7 +8,7 @@ import (
 
 	"github.com/milena-mq/milena/internal/det"
 	"github.com/milena-mq/milena/internal/isr"
-	"github.com/milena-mq/milena/internal/meta"
+	"github.com/milena-mq/milena/internal/producer"
 	"github.com/milena-mq/milena/internal/storage"
 	"github.com/milena-mq/milena/internal/vfs"
 )
@@ -22,12 +22,31 @@ type Rules struct {
 	BeforeFollow func(*storage.Log) error
 	// FetchEpoch is the broker epoch that a fetch carries.
 	FetchEpoch func(epoch int64) int64
-	// Elect picks a leader among the alive; -1: nobody.
-	Elect func(p *meta.Partition, alive func(int32) bool) int32
 	// Recover is the file system that recovery works on; done is called when it has ended.
 	Recover func(vfs.FS) (fsys vfs.FS, done func())
 	// MinISR is what a leader is told of min.insync.replicas.
 	MinISR func(int32) int32
+	// Unclean is unclean.leader.election.enable as the controller is given it.
+	Unclean func(bool) bool
+	// Present says whether a broker carries out an image that shows (or not) this very process.
+	Present func(bool) bool
+	// Granted is how a leader takes the answer to its proposal.
+	Granted func(isr.Answer) isr.Answer
+	// Fence says whether the store takes a write under token mine when the newest term's is newest.
+	Fence func(mine, newest int64) bool
+	// Known is the verdict on a producer's batch.
+	Known func(producer.Verdict, error) (producer.Verdict, error)
+	// Readable is up to where a replica answers consumers.
+	Readable func(*storage.Log) int64
+	// Low is the low watermark that an answer to DeleteRecords waits for: own is the leader's log start, all the
+	// smallest of the live replicas'.
+	Low func(own, all int64) int64
+	// Overtaken is what a controller makes of an image that shows another one.
+	Overtaken func(bool) bool
+	// Behind is what a leader makes of a follower whose log begins below its own.
+	Behind func(bool) bool
+	// Unseen is what a follower makes of a leader whose log begins above its own.
+	Unseen func(bool) bool
 }
 
 // Right is the rules as they are.
@@ -36,27 +55,59 @@ func Right() Rules {
 		Durable:      (*storage.Log).Flushed,
 		BeforeFollow: func(*storage.Log) error { return nil },
 		FetchEpoch:   func(e int64) int64 { return e },
-		Elect:        electISR,
 		Recover:      func(f vfs.FS) (vfs.FS, func()) { return f, func() {} },
 		MinISR:       func(n int32) int32 { return n },
+		Unclean:      func(u bool) bool { return u },
+		Present:      func(p bool) bool { return p },
+		Granted: func(a isr.Answer) isr.Answer {
+			if a == isr.Committed {
+				return isr.Superseded // it counts when the image shows it
+			}
+			return a
+		},
+		Fence:     func(mine, newest int64) bool { return mine == newest },
+		Known:     func(v producer.Verdict, err error) (producer.Verdict, error) { return v, err },
+		Readable:  (*storage.Log).HW,
+		Low:       func(_, all int64) int64 { return all },
+		Overtaken: func(o bool) bool { return o },
+		Behind:    func(b bool) bool { return b },
+		Unseen:    func(u bool) bool { return u },
 	}
+}
+
+// Shape is what a run has beside power cuts, kills, freezes, cut networks and replaced disks.
+type Shape struct {
+	Partitions int
+	ELR        bool // eligible leader replicas are on (KIP-966)
+	Unclean    bool // unclean elections are allowed: records may be lost, nothing else
+	Reassign   bool // partitions get other replicas
+	MinISR     bool // min.insync.replicas changes
+	Deletes    bool // records are deleted
+	Disks      bool // log directories fail
+	Controller bool // the store's leader moves, answers of the store get lost
+	Drain      bool // brokers shut down in order
 }
 
 // Options of a run.
 type Options struct {
 	Brokers int           // 0: 3
+	Factor  int           // 0: 3
 	MinISR  int32         // 0: 2
 	Faults  time.Duration // virtual time with faults; 0: 4 s
 	Calm    time.Duration // virtual time to heal in; 0: 3 s
 	Rules   Rules
-	Plans   bool // package control decides, not the model; Rules.Elect is not asked
-	ELR     bool // with Plans: eligible leader replicas are on (KIP-966)
+	Shape   *Shape // nil: drawn from the seed
 }
 
 // Stats say what happened in a run, so that a test can see that something did.
 type Stats struct {
-	Events, Acked, Refused, Elections, Expands, Shrinks, Cuts, PowerCuts, Kills, Freezes, NetCuts, Duplicates, Stale, Disks int
-	Healed                                                                                                                  bool
+	Events, Acked, Refused, Retried, Duplicates, Reads                          int
+	Elections, Unclean, Expands, Shrinks, Cuts, Stale                           int
+	PowerCuts, Kills, Freezes, NetCuts, Repeated                                int
+	Replaced, DirsFailed, Drained, Terms, StaleWrites, Unknown                  int
+	Stranded, Reassigned, MinChanges, Deleted, Restarts, NotEnoughAfter, Zombie int
+	Lost                                                                        int // acknowledged records that an unclean election took
+	Healed                                                                      bool
 }
 
 // Breach is a broken promise.
@@ -75,15 +126,18 @@ func (b *Breach) Error() string {
 type World struct {
 	seed    uint64
 	o       Options
+	shape   Shape
 	rand    *det.Rand
 	now     det.Instant
 	queue   events
 	n       uint64
+	ids     uint64
 	story   []string
 	brokers []*broker
-	ctl     *controller
+	store   *store
 	net     network
-	truth   truth
+	parts   []*truth
+	clients []*client
 	breach  *Breach
 	calm    bool
 	Stats   Stats
@@ -111,10 +165,23 @@ func (e *events) Pop() any {
 	return x
 }
 
+// draw makes a shape from the seed: each run has some of everything, and many have little, so that rare
+// orders of few events are met as well.
+func (w *World) draw() Shape {
+	one := func(in int) bool { return w.rand.Intn(in) == 0 }
+	return Shape{
+		Partitions: 1 + w.rand.Intn(2), ELR: one(3), Unclean: one(12), Reassign: one(3), MinISR: one(4),
+		Deletes: one(3), Disks: one(3), Controller: one(2), Drain: one(2),
+	}
+}
+
 // Run plays one seed; the error is a *Breach, or a fault of the simulator itself.
 func Run(seed uint64, o Options) (Stats, error) {
 	if o.Brokers == 0 {
 		o.Brokers = 3
+	}
+	if o.Factor == 0 {
+		o.Factor = 3
 	}
 	if o.MinISR == 0 {
 		o.MinISR = 2
@@ -125,17 +192,26 @@ func Run(seed uint64, o Options) (Stats, error) {
 	if o.Calm == 0 {
 		o.Calm = 3 * time.Second
 	}
-	w := &World{seed: seed, o: o, rand: det.NewRand(seed), now: det.Milli(1_000_000)}
+	w := &World{seed: seed, o: o, rand: det.NewRand(seed), now: begin}
+	if o.Shape != nil {
+		w.shape = *o.Shape
+	} else {
+		w.shape = w.draw()
+	}
+	w.tell("shape %+v", w.shape)
 	w.net.init(o.Brokers + 1)
-	w.truth.leaders = map[int32]int32{}
-	w.ctl = newController(w)
+	for range w.shape.Partitions {
+		w.parts = append(w.parts, newTruth(w, int32(len(w.parts))))
+	}
+	w.store = newStore(w)
 	for id := range o.Brokers {
-		b := newBroker(w, int32(id))
-		w.brokers = append(w.brokers, b)
+		w.brokers = append(w.brokers, newBroker(w, int32(id)))
+	}
+	for _, b := range w.brokers {
 		b.boot()
 	}
-	w.after(ms(20), w.ctl.tick)
-	w.after(ms(100), w.produce)
+	w.store.tick()
+	w.work()
 	w.after(ms(400), w.fault)
 	end := w.now.Add(o.Faults)
 	w.until(end)
@@ -151,6 +227,8 @@ func Run(seed uint64, o Options) (Stats, error) {
 	}
 	return w.Stats, nil
 }
+
+var begin = det.Milli(1_000_000)
 
 func (w *World) until(end det.Instant) {
 	for len(w.queue) > 0 && w.queue[0].at <= end && w.breach == nil {
@@ -176,7 +254,7 @@ func (w *World) between(a, b int) time.Duration {
 }
 
 func (w *World) tell(format string, args ...any) {
-	at := w.now.Sub(det.Milli(1_000_000))
+	at := w.now.Sub(begin)
 	w.story = append(w.story, fmt.Sprintf("%9.3f ", at.Seconds())+fmt.Sprintf(format, args...))
 }
 
@@ -188,7 +266,7 @@ func (w *World) fail(name, format string, args ...any) {
 	w.breach = &Breach{Name: name, What: fmt.Sprintf(format, args...), Seed: w.seed, Story: strings.Join(w.story, "\n")}
 }
 
-// network is the faults between nodes; the controller is the last node.
+// network is the faults between nodes; the coordination store is the last node.
 type network struct {
 	cut  [][]bool // cut[a][b]: what a sends to b is lost
 	loss int      // percent
@@ -203,29 +281,34 @@ func (n *network) init(nodes int) {
 	n.loss, n.dup = 1, 2
 }
 
-// send delivers a message after a while, never, or twice. to < 0 is the controller.
+// send delivers a message after a while, never, or twice. to < 0 is the store.
 func (w *World) send(from, to int32, do func()) {
-	ctl := int32(len(w.net.cut) - 1)
+	times := 1
+	if w.rand.Intn(100) < w.net.dup {
+		times, w.Stats.Repeated = 2, w.Stats.Repeated+1
+	}
+	for range times {
+		w.sendOnce(from, to, do)
+	}
+}
+
+// sendOnce delivers a message after a while or never.
+func (w *World) sendOnce(from, to int32, do func()) {
+	last := int32(len(w.net.cut) - 1)
 	if from < 0 {
-		from = ctl
+		from = last
 	}
 	if to < 0 {
-		to = ctl
+		to = last
 	}
 	if w.net.cut[from][to] || w.rand.Intn(100) < w.net.loss {
 		return
 	}
-	times := 1
-	if w.rand.Intn(100) < w.net.dup {
-		times, w.Stats.Duplicates = 2, w.Stats.Duplicates+1
+	d := w.between(0, 3)
+	if !w.calm && w.rand.Intn(50) == 0 {
+		d = w.between(3, 400) // a packet that took the long way
 	}
-	for range times {
-		d := w.between(0, 3)
-		if !w.calm && w.rand.Intn(50) == 0 {
-			d = w.between(3, 400) // a packet that took the long way
-		}
-		w.after(d, func() { w.deliver(to, do) })
-	}
+	w.after(d, func() { w.deliver(to, do) })
 }
 
 func (w *World) deliver(to int32, do func()) {
@@ -240,11 +323,4 @@ func (w *World) deliver(to int32, do func()) {
 	default:
 		do()
 	}
-}
-
-// image is what the controller has said, at one version.
-type image struct {
-	version int64
-	part    *meta.Partition
-	brokers []isr.Broker
 }
