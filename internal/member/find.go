@@ -88,7 +88,9 @@ func (m *Member) Do(ctx context.Context, req kmsg.Request) (kmsg.Response, error
 		case errors.Is(err, ErrLocal):
 			return nil, err
 		case errors.Is(err, peer.ErrUnsent), errors.Is(err, errNowhere), safe:
-			last = err
+			if last == nil || ctx.Err() == nil { // that the time was up says less than what was wrong before
+				last = err
+			}
 		default:
 			return nil, fmt.Errorf("%w (%s: %s)", ErrUnknown, place(addr), oneLine(err))
 		}

@@ -493,7 +493,7 @@ func TestRefusalsAreOneClearLine(t *testing.T) {
 			}
 		}, []string{"too old", "UNSUPPORTED_VERSION"}},
 		"nobody there": {13, func(o *member.Options) {
-			o.Static = parse(t, "initial.broker.registration.timeout.ms=200")
+			o.Static = parse(t, "initial.broker.registration.timeout.ms=400")
 			o.Seeds = func() []string { return []string{"127.0.0.1:2"} }
 			o.Image = meta.Empty
 		}, []string{"no controller is reachable", "127.0.0.1:2", "refused"}},
