@@ -97,9 +97,9 @@ func (b *Broker) openStore(ctx context.Context, known string) (coord.Store, erro
 	case p.Engine == "zookeeper":
 		return zookeeper.Open(zookeeper.Options{Servers: p.Servers, Path: p.Path, Identity: id, Log: b.log})
 	case p.Engine != "":
-		return coord.OpenRemote(coord.RemoteOptions{Endpoints: p.Servers, Name: p.Path, Identity: id, Log: b.log, Elect: true})
+		return coord.OpenRemote(coord.RemoteOptions{Endpoints: p.Servers, Name: p.Path, Identity: id, Log: b.log, Elect: true, Start: ctx})
 	case p.Join != nil:
-		return coord.OpenRemote(coord.RemoteOptions{Endpoints: p.Join, TLS: p.client, Local: p.dialer.Local, Identity: id, Log: b.log})
+		return coord.OpenRemote(coord.RemoteOptions{Endpoints: p.Join, TLS: p.client, Local: p.dialer.Local, Identity: id, Log: b.log, Start: ctx})
 	}
 	o := coord.EtcdOptions{
 		Dir: filepath.Join(b.dirs[0], "coord"), FS: vfs.OS, Log: b.log, Identity: id, Local: p.dialer.Local, Start: ctx, Known: known,

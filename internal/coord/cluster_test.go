@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -877,5 +878,34 @@ func mustLoad(t testing.TB, ctx context.Context, s coord.Store) {
 	t.Helper()
 	if _, _, err := s.Load(ctx); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A broker that moves tells the others its new address by itself.
+func TestAMemberMoves(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	nodes, peers := prepare(t, 3)
+	together(t, nodes, peers)
+	l, term := lead(t, ctx, nodes...)
+	moved := but(nodes, l)[0]
+	moved.down(t, moved.Crash)
+	mustAppend(t, ctx, l, term, "k", "v")
+	moved.addr = ""
+	moved.listen(t)
+	if err := moved.open(peers); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		ms, err := l.Members(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(ms, func(m coord.Member) bool { return m.Node == moved.id && m.Peer == moved.addr && m.Err == "" }) {
+			break
+		}
+	}
+	if got := value(t, ctx, moved, "k"); got != "v" {
+		t.Errorf("value %q", got)
 	}
 }

@@ -37,6 +37,8 @@ type RemoteOptions struct {
 	// Name sets clusters apart that share an external etcd; "" for one that has it alone. Used with Elect only.
 	Name string
 	Open time.Duration // how long OpenRemote waits for the first answer; 0: 10 s
+	// Start ends that wait early; nil: never.
+	Start context.Context
 }
 
 const (
@@ -118,7 +120,11 @@ func (r *Remote) begin() error {
 	if open <= 0 {
 		open = defaultOpen
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, open)
+	start := r.o.Start
+	if start == nil {
+		start = r.ctx
+	}
+	ctx, cancel := context.WithTimeout(start, open)
 	defer cancel()
 	var why error // of the last round that was not cut short
 	for {
