@@ -60,7 +60,7 @@ func (r *rig) start(id int32, settings ...string) *node {
 	}
 	n := &node{id: id, r: r, conn: r.conns.Add(1)}
 	n.store = r.h.Node(coord.Identity{NodeID: id, Incarnation: meta.UUID{byte(id)}, Peer: fmt.Sprintf("h%d:1", id)})
-	n.ctl = controller.New(controller.Options{Store: n.store, NodeID: id, Static: st, NewID: ids(byte(id)), Rand: func(int) int { return 0 }})
+	n.ctl = controller.New(controller.Options{Store: n.store, NodeID: id, Static: st, NewID: ids(byte(id)), Rand: func(int) int { return 0 }, Settle: 300 * time.Millisecond})
 	if err := n.ctl.Start(r.ctx); err != nil {
 		r.t.Fatal(err)
 	}

@@ -1,12 +1,14 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -27,6 +29,8 @@ type Options struct {
 	Log       *slog.Logger     // nil: silent
 	// Bytes is the size of one replica, for the balancer; nil: not known, replicas only are counted.
 	Bytes func(meta.TopicPartition) int64
+	// Settle is how long a preferred leader is in sync again before leadership goes back to it; 0: half a minute.
+	Settle time.Duration
 }
 
 // Controller follows the cluster's metadata and, while this broker leads, changes it.
@@ -62,7 +66,7 @@ type Controller struct {
 // New makes a controller. Nothing runs before Start.
 func New(o Options) *Controller {
 	c := &Controller{o: o, log: o.Log, ops: make(chan *op), ready: make(chan struct{}), failed: make(chan struct{}), pulses: newPulses(o.Static)}
-	c.due.wake = make(chan struct{}, 1)
+	c.due.wake, c.due.settle = make(chan struct{}, 1), cmp.Or(o.Settle, settleFor)
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}

@@ -14,11 +14,15 @@ import (
 )
 
 const (
-	// settle is how long after the last preferred replica came into an ISR leadership goes back, so that one sweep
-	// moves what one returning broker is preferred for, and not each partition by itself.
-	settle = time.Second
-	// settleAtMost bounds that wait while more and more come back.
-	settleAtMost = 5 * time.Second
+	// settleFor is how long after the last preferred replica came into an ISR leadership goes back. One sweep moves what
+	// one returning broker is preferred for, and not each partition by itself; and it comes when clients have closed
+	// what they had open to that broker before: franz-go finds out that such a connection is dead when it uses it,
+	// and rests for a second then (test/cluster/run silence restart: 1.3 s of silence in place of 0.1 s).
+	settleFor = 30 * time.Second
+	// settleAtMost bounds that wait, in settles, while more and more come back.
+	settleAtMost = 4
+	// balanceAfter is when a new controller looks at the balance for the first time.
+	balanceAfter = time.Second
 	// growEvery is how often the topics of coordinators are compared with the brokers there are, beside the moments
 	// at which a broker joins.
 	growEvery = 5 * time.Second
@@ -26,13 +30,16 @@ const (
 	tickAgain = 25 * time.Millisecond
 	// tickLatest is how long the loop sleeps at most.
 	tickLatest = time.Second
+	// growAgain is when they are looked at again while some are on the way.
+	growAgain = 500 * time.Millisecond
 	// growAtOnce is how many partitions of coordinators' topics grow at the same time.
 	growAtOnce = 10
 )
 
 // duties is what the controller does by itself. Times are those of the lead goroutine, apart from mu.
 type duties struct {
-	wake chan struct{}
+	wake   chan struct{}
+	settle time.Duration // see there; tests have less patience
 	// When each comes next. The zero time is now.
 	preferred, offline, grow, balance time.Time
 	said                              string // the last complaint
@@ -49,7 +56,7 @@ type duties struct {
 func (d *duties) begin(*reign) {
 	now := time.Now()
 	d.offline, d.grow = now, now
-	d.preferred, d.balance = now.Add(settleAtMost), now.Add(settle)
+	d.preferred, d.balance = now.Add(d.settle), now.Add(balanceAfter)
 }
 
 // see takes the reasons out of a change of the metadata.
@@ -102,7 +109,7 @@ func (d *duties) take(now time.Time) (offline, grow, preferred bool) {
 	defer d.mu.Unlock()
 	offline, grow = d.mu.offline || !now.Before(d.offline), d.mu.grow || !now.Before(d.grow)
 	d.mu.offline, d.mu.grow = false, false
-	home := !d.mu.homeFirst.IsZero() && (now.Sub(d.mu.homeLast) >= settle || now.Sub(d.mu.homeFirst) >= settleAtMost)
+	home := !d.mu.homeFirst.IsZero() && (now.Sub(d.mu.homeLast) >= d.settle || now.Sub(d.mu.homeFirst) >= settleAtMost*d.settle)
 	if preferred = home || !now.Before(d.preferred); preferred {
 		d.mu.homeFirst, d.mu.homeLast = time.Time{}, time.Time{}
 	}
@@ -120,8 +127,8 @@ func (d *duties) next(now time.Time) time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.mu.homeFirst.IsZero() {
-		home := d.mu.homeLast.Add(settle)
-		if most := d.mu.homeFirst.Add(settleAtMost); most.Before(home) {
+		home := d.mu.homeLast.Add(d.settle)
+		if most := d.mu.homeFirst.Add(settleAtMost * d.settle); most.Before(home) {
 			home = most
 		}
 		if home.Before(first) {
@@ -308,7 +315,7 @@ func (c *Controller) growInternal(r *reign) {
 		c.log.Debug("controller: topics of coordinators grow", "partitions", plan.Len())
 	}
 	if more {
-		c.due.grow = time.Now().Add(settle / 2) // as soon as those under way may have arrived
+		c.due.grow = time.Now().Add(growAgain) // as soon as those under way may have arrived
 	}
 }
 
