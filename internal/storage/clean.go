@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -192,6 +193,11 @@ func (c *Cleaner) choose(now int64) (best job, ok bool) {
 	})
 	for _, l := range logs {
 		c.mu.Lock()
+		if cut := l.cut.Swap(math.MaxInt64); cut < math.MaxInt64 {
+			// What was cleaned before lies in a log that is gone, and so does what could not be.
+			c.mu.points[l.tp] = min(c.mu.points[l.tp], cut)
+			delete(c.mu.bad, l.tp)
+		}
 		bad, point := c.mu.bad[l.tp], c.mu.points[l.tp]
 		c.mu.Unlock()
 		if bad != nil {

@@ -521,6 +521,39 @@ func TestPaceStopsACleaningWithoutHarm(t *testing.T) {
 	}
 }
 
+// The cleaner remembers how far a log is clean by the partition's name. A log that was truncated, or made anew under the name, is not
+// clean there; nor is it damaged because the old one was.
+func TestCleanerForgetsALogThatIsGone(t *testing.T) {
+	for _, how := range []string{"truncated", "made anew"} {
+		w := openWorld(t, memfs.New(), "d", compactConfig())
+		w.must(w.fill(5, 60))
+		w.must(w.settle())
+		w.must(w.clean(10_000))
+		point := w.cl.mu.points[compactTP]
+		if point == 0 {
+			t.Fatal("nothing was cleaned")
+		}
+		w.cl.mu.bad[compactTP] = errors.New("as if it were damaged")
+		if how == "truncated" {
+			w.must(w.log.TruncateFully(0))
+		} else {
+			w.must(w.dir.Delete(w.log, 1))
+			var err error
+			w.log, err = w.dir.Create(compactTP, meta.UUID{2}, compactConfig(), 1)
+			w.must(err)
+		}
+		w.sent, w.seqs = nil, map[int64]int32{}
+		w.must(w.fill(5, 60))
+		w.must(w.settle())
+		before := w.log.Size()
+		w.must(w.clean(20_000))
+		if w.log.Size() >= before {
+			t.Errorf("%s: %d bytes of %d after cleaning, the old log was clean up to %d", how, w.log.Size(), before, point)
+		}
+		w.must(w.dir.Close(1))
+	}
+}
+
 func TestReadersKeepTheirSliceThroughACleaning(t *testing.T) {
 	w := openWorld(t, memfs.New(), "d", compactConfig())
 	w.must(w.fill(5, 60))

@@ -320,6 +320,7 @@ func (d *Dir) create(tp meta.TopicPartition, topic meta.UUID, c LogConfig, now i
 	s.lazy, s.known, s.checked = true, true, true
 	l.mu.segs = []*segment{s}
 	l.mu.newborn, l.mu.dirDirty = true, true
+	l.cut.Store(0)
 	if future {
 		d.mu.futures[tp] = l
 	} else {
@@ -360,6 +361,7 @@ func (d *Dir) forgetGhost(tp meta.TopicPartition) error {
 
 func newLog(d *Dir, tp meta.TopicPartition, topic meta.UUID, path string, c LogConfig) *Log {
 	l := &Log{dir: d, tp: tp, topic: topic}
+	l.cut.Store(math.MaxInt64)
 	l.mu.path, l.mu.cfg, l.mu.snap = path, c, -1
 	return l
 }

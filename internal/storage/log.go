@@ -31,6 +31,9 @@ type Log struct {
 	start, end, flushed, hw atomic.Int64
 	// want is the log start that was asked for and is not durable yet, 0 none; written under mu.
 	want atomic.Int64
+	// cut is the lowest offset from which on the log is another one than the cleaner knows, MaxInt64 none: it was truncated, or
+	// made in this process under a name that an older log had.
+	cut atomic.Int64
 
 	// syncMu admits one sync at a time. Two syncs of one file at once are wrong, not only wasteful: the
 	// kernel reports a failed write-back to one of them, and the other would acknowledge lost data.

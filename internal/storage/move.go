@@ -237,6 +237,7 @@ func (d *Dir) giveName(l *Log) error {
 		return d.goOffline(op, err)
 	}
 	l.mu.path = to
+	l.cut.Store(0)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.mu.futures, l.tp)

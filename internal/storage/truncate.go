@@ -101,6 +101,7 @@ func (l *Log) cutAtLocked(i int, f *file, to, pos int64) error {
 	n.f = f.retain()
 	l.mu.segs[i] = n
 	l.end.Store(to)
+	l.cut.Store(min(l.cut.Load(), to))
 	l.flushed.Store(min(l.flushed.Load(), to))
 	l.hw.Store(min(l.hw.Load(), to))
 	l.dir.hwDirty.Store(true)
@@ -213,6 +214,7 @@ func (l *Log) restartLocked(base int64) error {
 	l.mu.marks, l.mu.hints, l.mu.size = nil, [2]hint{}, 0
 	l.mu.snap = -1
 	l.end.Store(base)
+	l.cut.Store(0)
 	if err := l.openActiveLocked(s); err != nil {
 		return err
 	}
