@@ -302,6 +302,57 @@ func TestTheQuorumIsTold(t *testing.T) {
 	}
 }
 
+func TestAStoreOutsideTheBrokersIsNoQuorumOfOne(t *testing.T) {
+	k, c := several(t, 3, 0)
+	k.Change(func(k *admintest.Cluster) { k.Store = "etcd://e1:2379" })
+	q, err := c.Quorum(t.Context())
+	if err != nil || !q.Elsewhere() || q.Tolerates() != "the metadata lies in a store outside the brokers" {
+		t.Errorf("%+v, %v", q, err)
+	}
+	if s := status(t, c); s.Health != admin.Green {
+		t.Errorf("%q", s.Reasons)
+	}
+}
+
+// A broker that died while replicas moved is no hindrance to taking its throttle away, nor to emptying it.
+func TestADeadBrokerIsEmptiedUnderAThrottle(t *testing.T) {
+	k, c := several(t, 4, 0)
+	k.Topic("letters", 1000, []int32{1, 2, 4}, []int32{4, 2, 3})
+	k.Stop(4)
+	plan, err := c.Plan(t.Context(), admin.PlanOptions{Leaving: []int32{4}, Only: true})
+	if err != nil || len(plan.Moves) != 2 {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	if err := c.Carry(t.Context(), plan, admin.CarryOptions{Throttle: 1000, Every: time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	asked := k.Asked()
+	if !slices.Contains(asked, "set broker 4 leader.replication.throttled.rate=1000") || len(k.Configs()) != 0 {
+		t.Errorf("%q, left %q", asked, k.Configs())
+	}
+	// Another rate for what is under way, and none.
+	k.Change(func(k *admintest.Cluster) { k.Pace = -1 })
+	plan, err = c.PlanWishes(t.Context(), []admin.Move{{Topic: "letters", Partition: 0, To: []int32{1, 2}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Reassign(t.Context(), plan.Moves); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Rethrottle(t.Context(), 7); err != nil || len(k.Configs()) != 0 {
+		t.Errorf("a throttle where there was none: %v, %q", err, k.Configs())
+	}
+	if err := c.AlterConfigs(t.Context(), admin.ResourceTopic, "letters", map[string]string{"leader.replication.throttled.replicas": "*"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Rethrottle(t.Context(), 7); err != nil || !slices.Contains(k.Configs(), "broker 4 follower.replication.throttled.rate=7") {
+		t.Errorf("%v, %q", err, k.Configs())
+	}
+	if err := c.Rethrottle(t.Context(), 0); err != nil || len(k.Configs()) != 0 {
+		t.Errorf("%v, %q", err, k.Configs())
+	}
+}
+
 func TestWaitingForBrokers(t *testing.T) {
 	k, c := several(t, 3, 0)
 	k.Change(func(k *admintest.Cluster) { k.Broker(3).Fenced = true })

@@ -160,6 +160,8 @@ func TestANewBrokerIsAwaited(t *testing.T) {
 	k, s := several(t, 4, 0)
 	k.Change(func(k *admintest.Cluster) { k.Broker(4).Fenced = true })
 	s.lines("cluster add-broker --wait --within 1ms --node-id 5")
+	k.Change(func(k *admintest.Cluster) { k.Store, k.Broker(4).Fenced = "zookeeper://z1:2181/milena", false })
+	s.lines("cluster add-broker --wait --within 1ms", "cluster quorum", "cluster decommission 1 --dry-run", "cluster status --wait 1s")
 	golden(t, "awaited.txt", s.log.String())
 }
 

@@ -166,6 +166,9 @@ func (c *Cluster) describeConfigs(r *kmsg.DescribeConfigsRequest, out *kmsg.Desc
 		for _, k := range names {
 			z := kmsg.NewDescribeConfigsResponseResourceConfig()
 			z.Name, z.Value, z.Source = k, kmsg.StringPtr(defaults[k]), kmsg.ConfigSourceDefaultConfig
+			if k == "coordinator" {
+				z.Value = &c.Store
+			}
 			if v, ok := c.configs[resource(x.ResourceType, x.ResourceName)][k]; ok {
 				z.Value, z.Source = &v, kmsg.ConfigSourceDynamicTopicConfig
 			}
@@ -338,6 +341,20 @@ func (c *Cluster) describeQuorum(out *kmsg.DescribeQuorumResponse) {
 	t.Topic = "__cluster_metadata"
 	p := kmsg.NewDescribeQuorumResponseTopicPartition()
 	p.LeaderID, p.LeaderEpoch, p.HighWatermark = c.leader, 7, 1200
+	if c.Store != "" { // the controller alone, and everybody else as observer
+		p.LeaderID = c.controller()
+		for _, b := range c.brokers {
+			v := kmsg.NewDescribeQuorumResponseTopicPartitionReplicaState()
+			if v.ReplicaID, v.LogEndOffset = b.ID, 1200; b.ID == p.LeaderID {
+				p.CurrentVoters = append(p.CurrentVoters, v)
+			} else if !b.Fenced {
+				p.Observers = append(p.Observers, v)
+			}
+		}
+		t.Partitions = append(t.Partitions, p)
+		out.Topics = append(out.Topics, t)
+		return
+	}
 	for _, id := range c.voters {
 		v := kmsg.NewDescribeQuorumResponseTopicPartitionReplicaState()
 		v.ReplicaID, v.LogEndOffset = id, 1200

@@ -29,8 +29,9 @@ import (
 
 // Cluster is the model. Broker i of New has id i+1.
 type Cluster struct {
-	k    *kfake.Cluster
-	Pace int // partitions whose data arrives at each look; 0: all
+	k     *kfake.Cluster
+	Pace  int    // partitions whose data arrives at each look; 0: all
+	Store string // where the metadata lies, if not in the brokers: the value of coordinator
 
 	mu      sync.Mutex
 	brokers []*Broker
