@@ -91,10 +91,11 @@ func decide(own Peer, cluster []Peer, answers map[string]*bootAnswer) (p *plan, 
 			continue
 		case a.State == stateMember:
 			return joining(own, c.Addr, a.Members)
-		case a.Founders != founders:
-			return nil, "", fmt.Errorf("broker %s was started with cluster = %s, this one with %s: all first brokers need the same list", name, orNone(a.Founders), founders)
 		case a.State != stateFresh && a.State != stateFounding:
 			missing = append(missing, name+" (which waits for a majority)")
+		case a.Founders != founders:
+			// Only of those that begin: one that has run before may have begun with fewer.
+			return nil, "", fmt.Errorf("broker %s was started with cluster = %s, this one with %s: all first brokers need the same list", name, orNone(a.Founders), founders)
 		}
 	}
 	if missing != nil {

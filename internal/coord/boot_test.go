@@ -38,6 +38,7 @@ func TestHowAMemberBegins(t *testing.T) {
 		{"the store knows that this member has run", fresh, member(coord.BootMember{ID: 1, Name: "milena-1", Peer: "h:1", Ran: true}, two), "milena cluster quorum remove 1, then milena cluster quorum add 1 h:1", coord.ErrWiped},
 		{"the store does not know this member", member(two), fresh, "milena cluster quorum add 1 h:1", coord.ErrNoMember},
 		{"the store knows this broker elsewhere", member(coord.BootMember{ID: 1, Name: "milena-1", Peer: "h:9", Ran: true}, two), nil, "h:9", coord.ErrMember},
+		{"one has a log, no majority and began alone", &coord.BootAnswer{State: "busy"}, nil, "wait 2@h:2 (which waits for a majority), 3@h:3", nil},
 		{"another list", &coord.BootAnswer{State: "fresh", Founders: "1@h:1"}, fresh, "same list", nil},
 		{"no list", &coord.BootAnswer{State: "fresh"}, fresh, "none", nil},
 		{"a state from the future", &coord.BootAnswer{State: "sleeping", Founders: list}, fresh, "wait", nil},

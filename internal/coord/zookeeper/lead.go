@@ -218,7 +218,7 @@ func (s *Store) takeOver(ctx context.Context, node string) (*coord.Term, error) 
 	if err != nil {
 		return nil, err
 	}
-	change := meta.PutController(s.record(c.record.Epoch + 1))
+	change := meta.PutController(s.o.Identity.Record(c.record.Epoch + 1))
 	payload := encodeChanges([]meta.Change{change}, false)
 	h := *was
 	h.Rev++
@@ -294,6 +294,13 @@ func (s *Store) termLasts(t *coord.Term, ctl int32) (keep bool) {
 	}
 	go func() {
 		defer s.wg.Done()
+		s.proveTerm(ctx, t, ctl)
+	}()
+	if !s.attach() {
+		return false
+	}
+	go func() {
+		defer s.wg.Done()
 		defer close(moved)
 		s.followCtl(ctx, ctl)
 	}()
@@ -330,6 +337,31 @@ func (s *Store) termLasts(t *coord.Term, ctl int32) (keep bool) {
 			return false
 		}
 		timer.Stop()
+	}
+}
+
+// proveTerm asks the ensemble again and again whether the term is the newest. The question is a multi that only
+// checks: a read may be answered by a server that is cut off from the others, this one a majority has to agree to.
+func (s *Store) proveTerm(ctx context.Context, t *coord.Term, ctl int32) {
+	tick := time.NewTicker(prove)
+	defer tick.Stop()
+	for {
+		at := time.Now()
+		_, err := s.multi(ctx, s.fence(ctl))
+		switch {
+		case err == nil:
+			t.Prove(at)
+		case errors.Is(err, zk.ErrBadVersion):
+			t.End()
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-t.Done():
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

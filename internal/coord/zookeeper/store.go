@@ -15,7 +15,6 @@ import (
 	"github.com/go-zookeeper/zk"
 
 	"github.com/milena-mq/milena/internal/coord"
-	"github.com/milena-mq/milena/internal/meta"
 )
 
 // Options is what the engine needs to know.
@@ -53,6 +52,7 @@ const (
 	again           = 100 * time.Millisecond // pause before what failed is tried again
 	rest            = 10 * time.Second       // the same for a snapshot
 	window          = 32                     // reads under way at the same time
+	prove           = 150 * time.Millisecond // between two questions whether the term still holds
 )
 
 // Store is one broker's connection to the ensemble.
@@ -315,7 +315,3 @@ func (s *Store) make(ctx context.Context, path string, data []byte) error {
 func (s *Store) path(name string) string { return s.o.Path + "/" + name }
 
 var acl = zk.WorldACL(zk.PermAll)
-
-func (s *Store) record(epoch int32) meta.ControllerRecord {
-	return meta.ControllerRecord{Epoch: epoch, Broker: s.o.Identity.NodeID, Incarnation: s.o.Identity.Incarnation}
-}

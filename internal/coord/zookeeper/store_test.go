@@ -99,6 +99,24 @@ func idle(t *testing.T, ctx context.Context, s *Store) {
 	t.Fatal("the snapshot does not end")
 }
 
+// A controller says up to when it was certainly the only one; one that was replaced learns it without a write.
+func TestTermsAreProven(t *testing.T) {
+	ctx, e := bounded(t), newEnsemble()
+	s, _ := e.open(t, 1)
+	before := time.Now()
+	term := lead(t, ctx, s)
+	for !term.Proven().After(before) {
+		if ctx.Err() != nil {
+			t.Fatal("never proven")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	e.mu.Lock()
+	e.nodes["/a/b/ctl"].version++ // another controller; the watch does not fire
+	e.mu.Unlock()
+	over(t, ctx, term)
+}
+
 // A broker that takes the lead while the other one's session is alive would take turns with it for ever.
 func TestOneCandidateAfterTheOther(t *testing.T) {
 	ctx, e := bounded(t), newEnsemble()
