@@ -46,20 +46,10 @@ func programs(root string) map[string][]string {
 
 // silentNames are the clients as they are listened to. One that is called tuned has its own pauses lowered, which its
 // program names; where one by the same maker is not tuned, that one is shown and not judged.
-var silentNames = []string{"java", "java-tuned", "librdkafka", "librdkafka-tuned", "franz-go"}
+var silentNames = []string{"java", "librdkafka", "librdkafka-tuned", "franz-go"}
 
 // judged are the clients that the limits are for.
-func judged(name string, t trouble) bool {
-	switch name {
-	case "java": // its defaults are quick enough for one election
-		return t.name == "kill"
-	case "java-tuned":
-		return t.name != "kill"
-	case "librdkafka":
-		return false
-	}
-	return true
-}
+func judged(name string) bool { return name != "librdkafka" }
 
 func startSilent(root, name string, c *cluster, timeout int) (*silent, error) {
 	program, tuned := strings.CutSuffix(name, "-tuned")
@@ -308,7 +298,7 @@ func (x *quiet) judge(r *report, t trouble, acks, reads map[string][]time.Durati
 		c.mu.Unlock()
 		ok := m <= t.median && rm <= t.median && w <= t.worst && rw <= t.worst && len(errs) == 0
 		say := r.say
-		if !judged(c.name, t) {
+		if !judged(c.name) {
 			say = func(_ bool, name, format string, args ...any) { note("shown only: "+name+" "+format, args...) }
 		}
 		say(ok, "silence-"+t.name+"-"+c.name, "%d trials, longest silence in s, median and worst: acknowledgements %.2f %.2f, records read %.2f %.2f (at most %.2f %.2f); new leader accepts after %.2f %.2f; records given up %d %.200s",

@@ -44,10 +44,16 @@ func main() {
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
 		// The library's own pause between two metadata refreshes is longer than what is measured here.
 		kgo.MetadataMinAge(100 * time.Millisecond),
+		// It notices that a connection has been closed when it uses it the next time, and rests for a second then: one to a
+		// broker that was restarted and led nothing since must not be kept for its 20 s.
+		kgo.ConnIdleTimeout(time.Second),
 	}
 	if timeout > 0 { // of a whole request: what the broker may take and what the network may take beside it
 		half := time.Duration(timeout) * time.Millisecond / 2
 		opts = append(opts, kgo.ProduceRequestTimeout(half), kgo.FetchMaxWait(half), kgo.RequestTimeoutOverhead(half))
+	}
+	if os.Getenv("SILENCE_DEBUG") != "" {
+		opts = append(opts, kgo.WithLogger(kgo.BasicLogger(os.Stderr, kgo.LogLevelDebug, func() string { return time.Now().Format("15:04:05.000 ") })))
 	}
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {

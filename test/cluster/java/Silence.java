@@ -16,9 +16,9 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
- * The Java client: produces one record to each partition every 20 ms, reads everything, and prints a line for
+ * The Java client at its defaults: produces one record to each partition every 20 ms, reads everything, and prints a line for
  * each acknowledgement ("a PARTITION NANOSECONDS"), each record read ("c ...") and each record given up ("e ...").
- * Arguments: BOOTSTRAP TOPIC PARTITIONS [TIMEOUT-MS] [tuned].
+ * Arguments: BOOTSTRAP TOPIC PARTITIONS [TIMEOUT-MS].
  */
 public class Silence {
     static final PrintStream out = new PrintStream(new BufferedOutputStream(new FileOutputStream(FileDescriptor.out), 8192), false);
@@ -40,11 +40,6 @@ public class Silence {
         common.put("bootstrap.servers", args[0]);
         if (args.length > 3 && !args[3].equals("0")) {
             common.put("request.timeout.ms", args[3]);
-        }
-        if (args.length > 4) {
-            // The pause between metadata requests grows from 100 ms to a second by default (KIP-580).
-            common.put("retry.backoff.max.ms", "100");
-            common.put("reconnect.backoff.max.ms", "100");
         }
         Thread reader = new Thread(() -> read(common, topic, parts));
         reader.setDaemon(true);
