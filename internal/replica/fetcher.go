@@ -105,6 +105,7 @@ type fetcher struct {
 	wide     int     // partitions whose last answers were full
 	bulk     []*part // far behind, with bytes that are not synced
 	unsynced int64   // those bytes
+	pace     pace
 	build    builder
 	sync     []*partition.Follower
 }
@@ -319,25 +320,6 @@ func (f *fetcher) settle() {
 	f.syncing = f.syncing[:0]
 }
 
-// syncBulk syncs what partitions far behind have got. The next answer is on its way meanwhile, so that network and disk
-// work at the same time. The disk is never given much at once: other brokers' syncs, or those of the leaders here, may
-// have to wait for it.
-func (f *fetcher) syncBulk() {
-	if f.unsynced < bulkSync {
-		return
-	}
-	f.sync = f.sync[:0]
-	for _, p := range f.bulk {
-		if f.parts[p.key] == p {
-			f.sync = append(f.sync, p.f)
-		}
-	}
-	f.m.o.Set.Sync(f.sync)
-	clear(f.sync)
-	clear(f.bulk)
-	f.bulk, f.unsynced = f.bulk[:0], 0
-}
-
 // send sends what is due, when there is room.
 func (f *fetcher) send(now time.Time) {
 	if f.hold.After(now) || len(f.parts) == 0 {
@@ -476,14 +458,6 @@ func (f *fetcher) fetch(now time.Time, epoch int64, full bool) {
 	}
 	f.flights = append(f.flights, flight{n: f.n, call: call, full: full, until: now.Add(time.Duration(l.wait)*time.Millisecond + answerTimeout)})
 }
-
-// The sizes of a fetcher whose partitions are far behind. They share one answer, so that none of the others has to wait
-// until it is its turn: a partition that has just caught up holds up producers.
-const (
-	bulkBytes = 4 << 20
-	leastBulk = 64 << 10
-	bulkSync  = 2 << 20
-)
 
 func (f *fetcher) ask(p *part, l limits) {
 	n := l.partBytes
