@@ -22,15 +22,11 @@ import (
 // Produce is announced from 0 although 0-2 are refused: librdkafka looks at the lowest version to decide
 // whether a broker understands compression (KAFKA-18659).
 //
-// Features and transactions. transaction.version is announced neither as supported nor as finalised
-// until transactions are served. That is one of the two safe combinations with Produce up to 13: clients
-// decide by the finalised level, not by the version of Produce. A transactional producer (Java's
-// TransactionManager, franz-go's supportsKIP890p2) that does not find transaction.version at 2 caps its
-// Produce at 11 and adds partitions explicitly; a producer without a transactional id may use 12 and 13,
-// which differ from 11 only for transactions and by topic ids. The unsafe combinations are finalising 2
-// without serving EndTxn 5, and serving EndTxn 5 and TxnOffsetCommit 5 without finalising 2 (trap 2 of
-// kafka.md 8). group.version, share.version and streams.version are left out for the same reason: a
-// client that saw them would use APIs that are in `absent`.
+// Features and transactions. Clients decide by the finalised level of transaction.version, not by the version of
+// Produce: at 2 they raise their epoch with EndTxn 5 and let Produce 12 add partitions (KIP-890). Unsafe would be to
+// finalise 2 without serving EndTxn 5, or to serve EndTxn 5 and TxnOffsetCommit 5 without finalising 2 (trap 2 of
+// kafka.md 8). group.version, share.version and streams.version are left out: a client that saw them would use APIs
+// that are in `absent`.
 
 // feature is one row of what this build can do.
 type feature struct {
@@ -42,6 +38,7 @@ type feature struct {
 // read as "this is Kafka 4.3": level 30, minimum 7.
 var features = []feature{
 	{control.FeatureELR, 0, 1},
+	{control.FeatureTransactions, 0, 2},
 	{"metadata.version", 7, 30},
 }
 

@@ -26,6 +26,7 @@ type Env struct {
 	Sessions    *session.Cache // of Fetch
 	ProducerIDs *ProducerIDs   // New makes it where Forward is set
 	Groups      *shard.Groups
+	Txns        *shard.Txns // nil: there are no transactions
 	Static      *config.Static
 	Log         *slog.Logger
 	Metrics     *metric.Catalog
@@ -42,6 +43,8 @@ type Env struct {
 	Leads func() bool
 	// Epoch is this broker's own broker epoch, -1 before it is registered.
 	Epoch func() int64
+	// Ask sends a request to another broker's peer address; nil: there is no other.
+	Ask func(ctx context.Context, node int32, req kmsg.Request) (kmsg.Response, error)
 	// Current says that no other broker can have been elected in this one's place; nil: there is none. See member.Current.
 	Current func() bool
 	// Quorum is the members of the coordination store, where it lives in the brokers; nil: elsewhere.

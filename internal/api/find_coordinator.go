@@ -26,8 +26,7 @@ const createWait = 5 * time.Second
 //
 //	v1  key type (KIP-98)   v4  several keys (KIP-699)   v6  share coordinators (KIP-932)
 //
-// Transactions and share groups are not served yet: UNSUPPORTED_VERSION, the code InitProducerId has for it, too. The
-// Java producer fails with it at once; after COORDINATOR_NOT_AVAILABLE it would ask again until max.block.ms.
+// Share groups are not served yet: UNSUPPORTED_VERSION. After COORDINATOR_NOT_AVAILABLE a client would ask for ever.
 func serveFindCoordinator(c *Call) server.Reply {
 	req := c.Request.(*kmsg.FindCoordinatorRequest)
 	resp := kmsg.NewPtrFindCoordinatorResponse()
@@ -35,14 +34,15 @@ func serveFindCoordinator(c *Call) server.Reply {
 	if req.Version < 4 {
 		keys = []string{req.CoordinatorKey}
 	}
-	im, refused, why := c.Image, (*kerr.Error)(nil), ""
+	im, refused, why, topic := c.Image, (*kerr.Error)(nil), "", shard.GroupsTopic
 	switch {
-	case req.CoordinatorType == coordinatorGroup:
-		if im.Topic(shard.GroupsTopic) == nil {
-			im = c.createGroupsTopic()
+	case req.CoordinatorType == coordinatorGroup, req.CoordinatorType == coordinatorTxn:
+		if req.CoordinatorType == coordinatorTxn {
+			topic = shard.TxnsTopic
 		}
-	case req.CoordinatorType == coordinatorTxn:
-		refused, why = kerr.UnsupportedVersion, "transactions are not served yet"
+		if im.Topic(topic) == nil {
+			im = c.createInternal(topic)
+		}
 	case req.CoordinatorType == coordinatorShare && req.Version >= 6:
 		refused, why = kerr.UnsupportedVersion, "share groups are not served yet"
 	default:
@@ -53,7 +53,7 @@ func serveFindCoordinator(c *Call) server.Reply {
 		r.Key, r.NodeID, r.Port = key, -1, -1
 		err := refused
 		if err == nil {
-			err, why = c.findGroup(im, key, &r)
+			err, why = c.findCoordinator(im, topic, key, &r)
 		}
 		if err != nil {
 			r.ErrorCode, r.ErrorMessage = c.failed(err.Code), kmsg.StringPtr(why)
@@ -68,11 +68,11 @@ func serveFindCoordinator(c *Call) server.Reply {
 	return c.ready(resp)
 }
 
-// findGroup fills in the leader of the group's partition.
-func (c *Call) findGroup(im *meta.Image, id string, r *kmsg.FindCoordinatorResponseCoordinator) (*kerr.Error, string) {
-	t := im.Topic(shard.GroupsTopic)
+// findCoordinator fills in the leader of the partition that keeps a group or a transactional id.
+func (c *Call) findCoordinator(im *meta.Image, topic, id string, r *kmsg.FindCoordinatorResponseCoordinator) (*kerr.Error, string) {
+	t := im.Topic(topic)
 	if t == nil || len(t.Partitions) == 0 {
-		return kerr.CoordinatorNotAvailable, "the topic " + shard.GroupsTopic + " is being made"
+		return kerr.CoordinatorNotAvailable, "the topic " + topic + " is being made"
 	}
 	p := t.Partitions[shard.PartitionFor(id, int32(len(t.Partitions)))]
 	b := im.Broker(p.Leader)
@@ -87,10 +87,10 @@ func (c *Call) findGroup(im *meta.Image, id string, r *kmsg.FindCoordinatorRespo
 	return nil, ""
 }
 
-// createGroupsTopic asks the controller for the topic and returns the metadata afterwards. Several clients that ask
+// createInternal asks the controller for a coordinator's topic and returns the metadata afterwards. Several clients that ask
 // at once are all answered from the one topic. A failure is logged; the client asks again.
-func (c *Call) createGroupsTopic() *meta.Image {
-	for name, err := range c.firstUse([]string{shard.GroupsTopic}) {
+func (c *Call) createInternal(topic string) *meta.Image {
+	for name, err := range c.firstUse([]string{topic}) {
 		c.Log.Warn("internal topic not made", "topic", name, "error", err)
 	}
 	return c.Image

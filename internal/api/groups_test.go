@@ -356,7 +356,7 @@ func TestFindCoordinator(t *testing.T) {
 		if v == 0 {
 			continue
 		}
-		for kind, want := range map[int8]*kerr.Error{coordinatorTxn: kerr.UnsupportedVersion, coordinatorShare: kerr.UnsupportedVersion, 7: kerr.InvalidRequest} {
+		for kind, want := range map[int8]*kerr.Error{coordinatorShare: kerr.UnsupportedVersion, 7: kerr.InvalidRequest} {
 			if kind == coordinatorShare && v < 6 {
 				want = kerr.InvalidRequest
 			}
@@ -382,3 +382,5 @@ func TestFindCoordinator(t *testing.T) {
 		t.Errorf("no leader: %+v", a)
 	}
 }
+
+func (l *memLog) Admit(int64, int16, any) error { return nil }

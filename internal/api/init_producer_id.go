@@ -13,10 +13,9 @@ import (
 )
 
 // InitProducerId (key 22), versions 0-5: an id for an idempotent producer, epoch 0, unused ever before in this
-// cluster. What the request says of an earlier id (v3, KIP-360) matters to transactional producers only.
+// cluster; with a transactional id the next epoch of it, from its coordinator.
 //
-// A transactional id is refused with UNSUPPORTED_VERSION until the transaction coordinator exists: every client takes
-// that as final, while a retriable code would keep it asking for ever.
+//	v3  the client's own id and epoch (KIP-360)   v4  PRODUCER_FENCED (KIP-588)   v5  TRANSACTION_ABORTABLE (KIP-890)
 func serveInitProducerID(c *Call) server.Reply {
 	req := c.Request.(*kmsg.InitProducerIDRequest)
 	resp := kmsg.NewPtrInitProducerIDResponse()
@@ -27,10 +26,14 @@ func serveInitProducerID(c *Call) server.Reply {
 	case *req.TransactionalID == "":
 		resp.ErrorCode = c.failed(kerr.InvalidRequest.Code)
 	default:
-		resp.ErrorCode = c.failed(kerr.UnsupportedVersion.Code)
+		return c.initTransactional(req, resp)
 	}
 	return c.ready(resp)
 }
+
+// Take gives a producer id to a transaction coordinator; false: none is at hand, and one is being fetched where on is
+// not nil.
+func (p *ProducerIDs) Take() (int64, bool) { return p.take() }
 
 // newProducer answers with the next id, once a block is at hand. Without one the answer is
 // COORDINATOR_LOAD_IN_PROGRESS whatever the reason: every client takes it as "again, here, later", while

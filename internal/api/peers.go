@@ -53,6 +53,26 @@ func (c *Call) refused(err *kerr.Error) server.Reply {
 	return c.ready(resp)
 }
 
+// asideAfter serves once ready is closed, on a goroutine of its own where that is not now. serve may itself wait.
+func (c *Call) asideAfter(ready <-chan struct{}, serve func() server.Reply) server.Reply {
+	return c.aside(func(ctx context.Context) server.Reply {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return server.Reply{Err: ctx.Err()}
+		}
+		r := serve()
+		if r.Ready != nil {
+			select {
+			case <-r.Ready:
+			case <-ctx.Done():
+				return server.Reply{Err: ctx.Err()}
+			}
+		}
+		return r
+	})
+}
+
 // aside runs serve on a goroutine of its own and answers when it has returned. The connection reads on.
 func (c *Call) aside(serve func(context.Context) server.Reply) server.Reply {
 	done := make(chan struct{})

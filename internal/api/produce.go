@@ -26,8 +26,9 @@ import (
 //	v7   zstd (KIP-110)
 //	v8   the records that were bad, and why (KIP-467)
 //	v10  the new leader with NOT_LEADER_OR_FOLLOWER (KIP-951)
-//	v11, v12  transactions v2 (KIP-890): transactional batches are refused with INVALID_TXN_STATE until
-//	          the transaction coordinator exists
+//	v11  TRANSACTION_ABORTABLE (KIP-890)
+//	v12  the partition joins the producer's transaction by its first batch (KIP-890); before, the batch is
+//	     refused where the producer has not added the partition
 //	v13  topic ids (KIP-516)
 
 // adminClient is the only client id that may write to internal topics (kafka.md 1.3).
@@ -94,6 +95,7 @@ func (w *produceWork) refuse(code int16) {
 func (w *produceWork) append() {
 	byID := w.req.Version >= 13
 	now := w.c.Now.UnixMilli()
+	guards, refused := w.verify()
 	for i := range w.req.Topics {
 		t := &w.req.Topics[i]
 		mt := w.c.topicOf(t.Topic, t.TopicID, byID)
@@ -107,19 +109,23 @@ func (w *produceWork) append() {
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
 			w.items = append(w.items, produceItem{topic: i, partition: p.Partition, code: code, slot: -1})
-			if code == 0 {
-				w.appendOne(&w.items[len(w.items)-1], mt, p.Records, now)
+			it, k := &w.items[len(w.items)-1], produceKey{i, j}
+			if code == 0 && refused != nil {
+				it.code = w.c.failed(refused[k])
+			}
+			if it.code == 0 {
+				w.appendOne(it, mt, p.Records, now, guards[k])
 			}
 		}
 	}
 }
 
-func (w *produceWork) appendOne(it *produceItem, mt *meta.Topic, records []byte, now int64) {
+func (w *produceWork) appendOne(it *produceItem, mt *meta.Topic, records []byte, now int64, guard *partition.Guard) {
 	p, err := w.c.hosted(mt, it.partition)
 	if err == nil {
 		it.p = p
 		it.a, err = p.Append(partition.AppendRequest{
-			Records: records, Acks: w.req.Acks, LeaderEpoch: -1, Version: w.req.Version, NowMs: now,
+			Records: records, Acks: w.req.Acks, LeaderEpoch: -1, Version: w.req.Version, NowMs: now, Guard: guard,
 		})
 	}
 	if err != nil {

@@ -157,7 +157,7 @@ func TestIdempotentProduce(t *testing.T) {
 		}
 		seen[r.ProducerID] = true
 		req.TransactionalID = kmsg.StringPtr("tx")
-		if r := c.do(req).(*kmsg.InitProducerIDResponse); r.ErrorCode != kerr.UnsupportedVersion.Code || r.ProducerID != -1 {
+		if r := c.do(req).(*kmsg.InitProducerIDResponse); r.ErrorCode != kerr.CoordinatorNotAvailable.Code || r.ProducerID != -1 {
 			t.Errorf("transactional, version %d: %+v", v, r)
 		}
 		req.TransactionalID = kmsg.StringPtr("")

@@ -77,8 +77,8 @@ func TestEveryKeyIsARowOrAbsent(t *testing.T) {
 // kafka43 is the version range that Apache Kafka 4.3 serves (kafka.md 1) for the keys of issue 3.
 var kafka43 = map[int16][2]int16{
 	0: {3, 13}, 1: {4, 18}, 2: {1, 11}, 3: {0, 13}, 8: {2, 10}, 9: {1, 10}, 10: {0, 6}, 11: {0, 9}, 12: {0, 4}, 13: {0, 5}, 14: {0, 5},
-	15: {0, 6}, 16: {0, 5}, 18: {0, 4}, 19: {2, 7}, 20: {1, 6}, 21: {0, 2}, 22: {0, 5}, 23: {2, 4}, 32: {1, 4}, 33: {0, 2}, 34: {1, 2}, 35: {1, 5},
-	37: {0, 3}, 42: {0, 2}, 43: {0, 2}, 44: {0, 1}, 45: {0, 1}, 46: {0, 0}, 47: {0, 0}, 55: {0, 2}, 56: {2, 3}, 60: {0, 2}, 61: {0, 0}, 62: {0, 4}, 63: {0, 2}, 64: {0, 0}, 67: {0, 0}, 73: {0, 0}, 74: {0, 1}, 75: {0, 0}, 80: {0, 1}, 81: {0, 0},
+	15: {0, 6}, 16: {0, 5}, 18: {0, 4}, 19: {2, 7}, 20: {1, 6}, 21: {0, 2}, 22: {0, 5}, 23: {2, 4}, 24: {0, 5}, 25: {0, 4}, 26: {0, 5}, 27: {1, 2}, 28: {0, 5}, 32: {1, 4}, 33: {0, 2}, 34: {1, 2}, 35: {1, 5},
+	37: {0, 3}, 42: {0, 2}, 43: {0, 2}, 44: {0, 1}, 45: {0, 1}, 46: {0, 0}, 47: {0, 0}, 55: {0, 2}, 56: {2, 3}, 60: {0, 2}, 61: {0, 0}, 62: {0, 4}, 63: {0, 2}, 64: {0, 0}, 65: {0, 0}, 66: {0, 2}, 67: {0, 0}, 73: {0, 0}, 74: {0, 1}, 75: {0, 0}, 80: {0, 1}, 81: {0, 0},
 }
 
 // TestVersionsAreKafkas: a row serves exactly what Kafka 4.3 serves.
@@ -263,7 +263,7 @@ func TestApiVersions(t *testing.T) {
 				t.Errorf("version %d: features %+v", v, resp.SupportedFeatures)
 			}
 			for _, f := range resp.SupportedFeatures {
-				if v < 4 && f.MinVersion == 0 || f.Name == "transaction.version" || f.Name == "group.version" {
+				if v < 4 && f.MinVersion == 0 || f.Name == "group.version" || f.Name == "share.version" {
 					t.Errorf("version %d announces %+v", v, f)
 				}
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/milena-mq/milena/internal/config"
 	"github.com/milena-mq/milena/internal/controller"
 	"github.com/milena-mq/milena/internal/coord"
+	"github.com/milena-mq/milena/internal/marker"
 	"github.com/milena-mq/milena/internal/member"
 	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/metric"
@@ -58,6 +59,9 @@ type Broker struct {
 	set       *partition.Set
 	replicas  *replica.Manager
 	groups    *shard.Groups
+	txns      *shard.Txns
+	markers   *marker.Writer
+	env       *api.Env
 	srv       *server.Server
 	listeners []config.Listener // as configured; socks holds the open socket of each
 	socks     []net.Listener
@@ -239,6 +243,7 @@ func (b *Broker) follow() {
 		}
 		b.groups.Lead(n, log)
 	})
+	b.newTxns()
 	b.set.Start()
 	b.member = b.newMember()
 	b.replicas = replica.New(replica.Options{
@@ -248,12 +253,14 @@ func (b *Broker) follow() {
 	first := true
 	b.ctl.Subscribe(func(im *meta.Image, d *meta.Delta) {
 		b.groups.Apply(im, d)
+		b.txns.Apply(im)
 		if first {
 			first, d = false, nil
 		}
 		// Roles first: who fetches has to find its partition a follower.
 		b.set.Apply(im, d)
 		b.replicas.Apply(im, d)
+		b.markers.Apply(d)
 	})
 	b.replicas.Start()
 }
@@ -280,8 +287,8 @@ func (b *Broker) listen(ctx context.Context, catalog *metric.Catalog) error {
 	if b.peers.mux != nil {
 		opts = append(opts, server.ListenerOptions{Name: config.PeerListenerName, Peer: true, MaxFrame: config.SocketRequestMaxBytes.Of(l), Listener: b.peers.mux.Kafka()})
 	}
-	env := &api.Env{
-		NodeID: b.nodeID, Image: b.ctl.Image, Partitions: b.set, Groups: b.groups, Controller: b.ctl,
+	b.env = &api.Env{
+		NodeID: b.nodeID, Image: b.ctl.Image, Partitions: b.set, Groups: b.groups, Txns: b.txns, Ask: b.ask, Controller: b.ctl,
 		Sessions: session.New(session.Options{
 			Slots: int(config.MaxIncrementalFetchSessionCacheSlots.Of(l)),
 			NewID: func() int32 { return int32(randomIn(1<<31-1)) + 1 },
@@ -290,7 +297,7 @@ func (b *Broker) listen(ctx context.Context, catalog *metric.Catalog) error {
 		Forward: b.member.Do, Leads: b.ctl.Leads, Epoch: b.member.Epoch, Current: b.member.Current, Quorum: b.quorum(),
 	}
 	b.srv = server.New(server.Options{
-		Handler: api.New(env), Listeners: opts, Log: b.log, Metrics: catalog,
+		Handler: api.New(b.env), Listeners: opts, Log: b.log, Metrics: catalog,
 		MemoryBudget:   config.QueuedMaxRequestBytes.Of(l),
 		MaxIdle:        idle(config.ConnectionsMaxIdleMs.Of(l)),
 		MaxConnections: int(config.MaxConnections.Of(l)),

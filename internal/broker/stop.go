@@ -73,7 +73,8 @@ func (b *Broker) Close() error {
 	lcancel()
 	// Groups first: their answers are still owed to connections, and their appends need the flusher.
 	gctx, gcancel := context.WithTimeout(ctx, stopTimeout/3)
-	errs = append(errs, b.groups.Close(gctx))
+	errs = append(errs, b.groups.Close(gctx), b.txns.Close(gctx))
+	b.markers.Close()
 	gcancel()
 	errs = append(errs, b.srv.Shutdown(ctx))
 	epoch := b.member.Epoch()
@@ -101,6 +102,8 @@ func (b *Broker) abandon() {
 	if b.groups != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		_ = b.groups.Close(ctx)
+		_ = b.txns.Close(ctx)
+		b.markers.Close()
 		cancel()
 	}
 	if b.replicas != nil {

@@ -150,6 +150,11 @@ var readByName = map[string]string{
 	"OffsetsTopicNumPartitions":     "internal/control/internal.go reads PREFIX.num.partitions",
 	"OffsetsTopicReplicationFactor": "internal/control/internal.go reads PREFIX.replication.factor",
 	"OffsetsTopicSegmentBytes":      "internal/control/internal.go reads PREFIX.segment.bytes",
+
+	"TransactionStateLogNumPartitions":     "internal/control/internal.go reads PREFIX.num.partitions",
+	"TransactionStateLogReplicationFactor": "internal/control/internal.go reads PREFIX.replication.factor",
+	"TransactionStateLogSegmentBytes":      "internal/control/internal.go reads PREFIX.segment.bytes",
+	"TransactionStateLogMinISR":            "internal/control/internal.go reads PREFIX.min.isr",
 }
 
 var keyVariable = regexp.MustCompile(`(?m)^\t(\w+) += (topic|broker|groupKey|clientMetrics)\[[^(]*\("([^"]+)"`)

@@ -105,17 +105,23 @@ var (
 
 // Keys of the broker: transactions.
 var (
-	_ = broker[int32]("transaction.max.timeout.ms", "900000", "Longest timeout a transaction may ask for.", atLeast(1), inert(whyTxn))
-	_ = broker[int32]("transaction.abort.timed.out.transaction.cleanup.interval.ms", "10000", "How often overdue transactions are aborted.", atLeast(1), inert(whyTxn))
-	_ = broker[bool]("transaction.partition.verification.enable", "true", "Ask the coordinator before a partition joins a transaction.", clusterWide, inert(whyTxn))
-	_ = broker[int32]("transaction.remove.expired.transaction.cleanup.interval.ms", "3600000", "How often expired transactional ids are removed.", atLeast(1), inert(whyTxn))
-	_ = broker[int32]("transaction.state.log.load.buffer.size", "5242880", "Batch size while transactions are loaded.", atLeast(1), inert(whyTxn))
-	_ = broker[int32]("transaction.state.log.min.isr", "2", "min.insync.replicas of __transaction_state.", atLeast(1), inert(whyTxn))
-	_ = broker[int32]("transaction.state.log.num.partitions", "50", "Partitions of __transaction_state.", atLeast(1), inert(whyTxn))
-	_ = broker[int16]("transaction.state.log.replication.factor", "3", "Replicas of __transaction_state.", atLeast(1), inert(whyTxn))
-	_ = broker[int32]("transaction.state.log.segment.bytes", "104857600", "Segment size of __transaction_state.", atLeast(1), inert(whyTxn))
-	_ = broker[bool]("transaction.two.phase.commit.enable", "false", "Allow transactions that an outside coordinator decides (KIP-939).", refused(whyTxn))
-	_ = broker[int32]("transactional.id.expiration.ms", "604800000", "Idle time after which a transactional id is forgotten.", atLeast(1), inert(whyTxn))
-	_ = broker[int32]("add.partitions.to.txn.retry.backoff.max.ms", "100", "Longest time a broker tries to add a partition to a transaction.", atLeast(0), inert(whyTxn))
-	_ = broker[int32]("add.partitions.to.txn.retry.backoff.ms", "20", "Wait between two such tries.", atLeast(1), inert(whyTxn))
+	// TransactionMaxTimeoutMs is transaction.max.timeout.ms.
+	TransactionMaxTimeoutMs = broker[int32]("transaction.max.timeout.ms", "900000", "Longest timeout a transaction may ask for.", atLeast(1))
+	_                       = broker[int32]("transaction.abort.timed.out.transaction.cleanup.interval.ms", "10000", "How often overdue transactions are aborted.", atLeast(1), inert(whyTxnTimer))
+	_                       = broker[bool]("transaction.partition.verification.enable", "true", "Ask the coordinator before a partition joins a transaction.", clusterWide, inert(whyTxnVerify))
+	_                       = broker[int32]("transaction.remove.expired.transaction.cleanup.interval.ms", "3600000", "How often expired transactional ids are removed.", atLeast(1), inert(whyTxnTimer))
+	_                       = broker[int32]("transaction.state.log.load.buffer.size", "5242880", "Batch size while transactions are loaded.", atLeast(1), inert(whyTxnLoad))
+	// TransactionStateLogMinISR is transaction.state.log.min.isr.
+	TransactionStateLogMinISR = broker[int32]("transaction.state.log.min.isr", "2", "min.insync.replicas of __transaction_state.", atLeast(1))
+	// TransactionStateLogNumPartitions is transaction.state.log.num.partitions.
+	TransactionStateLogNumPartitions = broker[int32]("transaction.state.log.num.partitions", "50", "Partitions of __transaction_state.", atLeast(1))
+	// TransactionStateLogReplicationFactor is transaction.state.log.replication.factor.
+	TransactionStateLogReplicationFactor = broker[int16]("transaction.state.log.replication.factor", "3", "Replicas of __transaction_state.", atLeast(1))
+	// TransactionStateLogSegmentBytes is transaction.state.log.segment.bytes.
+	TransactionStateLogSegmentBytes = broker[int32]("transaction.state.log.segment.bytes", "104857600", "Segment size of __transaction_state.", atLeast(1))
+	_                               = broker[bool]("transaction.two.phase.commit.enable", "false", "Allow transactions that an outside coordinator decides (KIP-939).", refused(whyTwoPhase))
+	// TransactionalIDExpirationMs is transactional.id.expiration.ms.
+	TransactionalIDExpirationMs = broker[int32]("transactional.id.expiration.ms", "604800000", "Idle time after which a transactional id is forgotten.", atLeast(1))
+	_                           = broker[int32]("add.partitions.to.txn.retry.backoff.max.ms", "100", "Longest time a broker tries to add a partition to a transaction.", atLeast(0), inert(whyTxnPark))
+	_                           = broker[int32]("add.partitions.to.txn.retry.backoff.ms", "20", "Wait between two such tries.", atLeast(1), inert(whyTxnPark))
 )

@@ -29,7 +29,11 @@ const (
 	whyCodec      = "committed offsets are not compressed"
 	whyShare      = "share groups are not served yet"
 	whyStreams    = "streams groups are not served yet"
-	whyTxn        = "transactions are not served yet"
+	whyTxnTimer   = "every transactional id has a timer of its own: what is due is done at once, not at the next look"
+	whyTxnPark    = "what meets markers that are being written waits for them, up to half a second, and is not tried again and again"
+	whyTxnVerify  = "it is always asked: without the answer a late batch would open a transaction that nobody ends"
+	whyTxnLoad    = "records are read 1 MiB at a time"
+	whyTwoPhase   = "two-phase commit by an outside coordinator is not built"
 	whyJmx        = "Milena's metrics are counters without windows"
 	whyTelemetry  = "client telemetry is not served yet"
 )

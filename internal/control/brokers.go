@@ -18,7 +18,13 @@ const Format = 1
 
 // Features is the level at which a new cluster finalizes each feature. A feature is here only once
 // the APIs it promises are served (kafka.md trap 2).
-func Features() map[string]int16 { return map[string]int16{"metadata.version": 30, FeatureELR: 1} }
+func Features() map[string]int16 {
+	return map[string]int16{"metadata.version": 30, FeatureELR: 1, FeatureTransactions: 2}
+}
+
+// FeatureTransactions is the feature by which transactions follow KIP-890: 0 and 1 as before it, 2 with a new epoch
+// at every end.
+const FeatureTransactions = "transaction.version"
 
 // Bootstrap is the first change of a cluster; it is empty when the cluster exists. clusterID is what
 // the data directories remember, "" when they are new.
@@ -74,9 +80,9 @@ const FeatureIntact = "milena.intact"
 
 // Supported is what this binary supports.
 func Supported() []FeatureRange {
-	out := []FeatureRange{{FeatureFormat, 1, Format}, {FeatureELR, 0, 1}}
+	out := []FeatureRange{{FeatureFormat, 1, Format}, {FeatureELR, 0, 1}, {FeatureTransactions, 0, 2}}
 	for name, level := range Features() {
-		if name != FeatureELR {
+		if name != FeatureELR && name != FeatureTransactions {
 			out = append(out, FeatureRange{name, 1, level})
 		}
 	}

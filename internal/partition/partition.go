@@ -240,7 +240,7 @@ func (p *Partition) appendLocked(r AppendRequest, cfg *Config, c batch.Checked) 
 			return Appended{}, kerr.InvalidTxnState
 		}
 		if c.Batch.IsControl() {
-			delete(p.app.guards, c.Batch.ProducerID())
+			p.voidLocked(c.Batch, r.TxnVersion)
 		}
 		if v.Duplicate {
 			out.Base, out.End, out.Duplicate = v.BaseOffset, v.LastOffset+1, true

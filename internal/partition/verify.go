@@ -8,7 +8,7 @@ import (
 )
 
 // Guard stands for one question to the transaction coordinator whether this partition is in a producer's
-// transaction (KIP-890). A marker for that producer makes it void: the answer that is still on its way speaks of
+// transaction (KIP-890). A marker for that transaction makes it void: the answer that is still on its way speaks of
 // the transaction which has just ended, and a late batch taken in on its word would open one that nobody ends.
 type Guard struct{ epoch int16 }
 
@@ -48,6 +48,16 @@ func (p *Partition) guardedLocked(b batch.Batch, g *Guard) bool {
 		return true
 	}
 	return g != nil && p.app.guards[id] == g && g.epoch == epoch
+}
+
+// voidLocked is a marker's effect on the questions that are under way. From transaction version 2 on the marker has
+// the epoch of the next transaction, whose first batch may be waiting for this very marker: only questions of earlier
+// epochs are void.
+func (p *Partition) voidLocked(b batch.Batch, txnVersion int16) {
+	g := p.app.guards[b.ProducerID()]
+	if g != nil && (g.epoch < b.ProducerEpoch() || g.epoch == b.ProducerEpoch() && txnVersion < 2) {
+		delete(p.app.guards, b.ProducerID())
+	}
 }
 
 // admit is guardedLocked for whoever appends later, and the only one to do so.

@@ -9,15 +9,13 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/milena-mq/milena/internal/control"
 	"github.com/milena-mq/milena/internal/meta"
 	"github.com/milena-mq/milena/internal/txn"
 )
 
 // TxnsTopic is the topic that keeps transactional ids.
 const TxnsTopic = "__transaction_state"
-
-// TxnVersionFeature is the feature by which transactions follow KIP-890.
-const TxnVersionFeature = "transaction.version"
 
 // TxnOptions is what Txns needs. FreshID and Markers are required; zero values of the others as in Options.
 type TxnOptions struct {
@@ -107,7 +105,7 @@ func (t *Txns) Apply(im *meta.Image) {
 	if topic := im.Topic(TxnsTopic); topic != nil {
 		parts = int32(len(topic.Partitions))
 	}
-	v := im.Features()[TxnVersionFeature]
+	v := im.Features()[control.FeatureTransactions]
 	t.mu.Lock()
 	changed := t.mu.version != v
 	t.mu.parts, t.mu.version = parts, v

@@ -1,0 +1,67 @@
+package broker
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-mq/milena/internal/config"
+	"github.com/milena-mq/milena/internal/marker"
+	"github.com/milena-mq/milena/internal/partition"
+	"github.com/milena-mq/milena/internal/shard"
+	"github.com/milena-mq/milena/internal/txn"
+)
+
+// newTxns makes the transaction coordinators and what writes their markers. Neither does anything before this broker
+// leads a partition of __transaction_state, which is after the API's environment was made.
+func (b *Broker) newTxns() {
+	ms := func(n int32) time.Duration { return time.Duration(n) * time.Millisecond }
+	c := txn.DefaultConfig()
+	c.MaxTimeout = ms(config.TransactionMaxTimeoutMs.Static(b.o.Static))
+	c.IDExpiration = ms(config.TransactionalIDExpirationMs.Static(b.o.Static))
+	b.txns = shard.NewTxns(shard.TxnOptions{
+		Config: c, Log: b.log,
+		FreshID: func() (int64, bool) { return b.env.ProducerIDs.Take() },
+		Markers: func(p int32, ms []txn.Marker) { b.markers.Put(p, ms) },
+	})
+	o := marker.Options{
+		NodeID: b.nodeID, Image: b.ctl.Image, Tell: b.txns.Tell, Log: b.log,
+		Local: func(ctx context.Context, req *kmsg.WriteTxnMarkersRequest) *kmsg.WriteTxnMarkersResponse {
+			return b.env.WriteMarkers(ctx, req)
+		},
+	}
+	if b.peers.addr != "" {
+		o.Pool = b.peers.pool
+	}
+	b.markers = marker.New(o)
+	b.set.OnLeadership(shard.TxnsTopic, func(c partition.LeadershipChange) {
+		n := c.Partition.TopicPartition().Partition
+		if !c.Leads {
+			b.txns.Lose(n)
+			return
+		}
+		log, err := c.Partition.Coordinator()
+		if err != nil {
+			b.txns.Lose(n) // lost again before we came to it; the next change says so
+			return
+		}
+		b.txns.Lead(n, log)
+	})
+}
+
+// ask sends a request to the peer address of another broker.
+func (b *Broker) ask(ctx context.Context, node int32, req kmsg.Request) (kmsg.Response, error) {
+	x := b.ctl.Image().Broker(node)
+	if x == nil || b.peers.addr == "" {
+		return nil, kerr.BrokerNotAvailable
+	}
+	e, ok := x.Endpoint(config.PeerListenerName)
+	if !ok {
+		return nil, kerr.BrokerNotAvailable
+	}
+	return b.peers.pool.Do(ctx, net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))), req)
+}
