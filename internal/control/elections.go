@@ -1,10 +1,13 @@
 package control
 
 import (
+	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/milena-mq/milena/internal/config"
 	"github.com/milena-mq/milena/internal/meta"
 )
 
@@ -174,6 +177,18 @@ func (c *Cluster) Unregister(id int32) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	plan.Steps = append(plan.Steps, []meta.Change{meta.Delete(meta.BrokerKey(id))})
+	last := []meta.Change{meta.Delete(meta.BrokerKey(id))}
+	r := meta.Resource{Type: meta.ResourceBroker, Name: fmt.Sprint(id)}
+	if values := c.Image.Config(r); values[config.CordonedLogDirs.Name] != "" {
+		// It was emptied for this; another broker that takes the id later is not to be avoided.
+		values = maps.Clone(values)
+		delete(values, config.CordonedLogDirs.Name)
+		ch, err := meta.PutConfig(r, values)
+		if err != nil {
+			return Plan{}, err
+		}
+		last = append(last, ch)
+	}
+	plan.Steps = append(plan.Steps, last)
 	return plan, nil
 }

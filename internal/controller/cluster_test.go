@@ -689,6 +689,12 @@ func TestACordonedBrokerGetsNothingNew(t *testing.T) {
 			t.Fatalf("%+v", p)
 		}
 	}
+	if err := l.ctl.UnregisterBroker(r.ctx, 3); err != nil {
+		t.Fatal(err)
+	}
+	if v := l.ctl.Image().Config(meta.Resource{Type: meta.ResourceBroker, Name: "3"}); v["cordoned.log.dirs"] != "" {
+		t.Errorf("whoever takes the id next is cordoned: %v", v)
+	}
 }
 
 // TestAllAreKilledAndOneDoesNotComeBack: the two that do have everything that was acknowledged, whoever was last.

@@ -328,6 +328,14 @@ func (c *Controller) balance(r *reign) {
 	moves := int(config.BalancerMaxMoves.Of(cl.Layers()))
 	wishes := cl.Wishes(cl.Balance(control.Balancing{Leaving: cl.Leaving(), Bytes: c.o.Bytes, Moves: moves}), moves)
 	if len(wishes) == 0 {
+		// Everything is in its place; leaders may not be, where only the order of replicas has changed. Those of a
+		// broker that has just returned come later: see settleFor.
+		c.due.mu.Lock()
+		returning := !c.due.mu.homeFirst.IsZero()
+		c.due.mu.Unlock()
+		if !returning && config.AutoLeaderRebalanceEnable.Of(cl.Layers()) {
+			c.sweep(r, "elect preferred leaders", (*control.Cluster).SweepPreferred)
+		}
 		return
 	}
 	plan, errs := cl.Reassign(wishes, true)
