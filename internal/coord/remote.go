@@ -92,8 +92,9 @@ func OpenRemote(o RemoteOptions) (Store, error) {
 		return nil, errors.New("open coordination store: no endpoints")
 	}
 	r := &Remote{o: o, space: prefix, log: newZapSlog(o.Log)}
-	if o.Elect && o.Name != "" {
-		r.space = space("/milena." + url.PathEscape(o.Name) + "/")
+	if o.Elect {
+		// Never the keys of a store that lives in brokers: its controller and ours would depose each other for ever.
+		r.space = space("/milena." + url.PathEscape(cmp.Or(o.Name, "default")) + "/")
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.mu.links = make(map[string]*link)
