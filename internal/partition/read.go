@@ -114,8 +114,11 @@ func (p *Partition) open(r *ReadRequest) (ReadResult, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err := p.leadsLocked(r.Epoch)
-	if err == kerr.NotLeaderForPartition && r.Follower && r.Replica < 0 && p.mu.follower != nil {
-		err = nil // its high watermark never passes the leader's, so that the consumer sees nothing too early
+	if err == kerr.NotLeaderForPartition && r.Follower && r.Replica < 0 && p.mu.follower != nil && p.set.followersServe.Load() {
+		// Its high watermark never passes the leader's, so that the consumer sees nothing too early. Without a
+		// replica selector nobody is sent here: whoever comes believes in an old leader, and would be shown an older
+		// high watermark than before (invariant I9).
+		err = nil
 	}
 	if err != nil {
 		return ReadResult{}, err
@@ -335,10 +338,11 @@ func (p *Partition) DeleteRecords(offset, nowMs int64) (low int64, err error) {
 	return p.log.StartAsked(), nil
 }
 
-// Producers lists the producers the partition remembers, by id.
+// Producers lists the producers the partition remembers, by id. Every replica has them: kafka-transactions asks brokers
+// for the partitions of which they hold a replica (KIP-664).
 func (p *Partition) Producers() ([]producer.State, error) {
 	p.mu.Lock()
-	err := p.leadsLocked(-1)
+	err := p.mu.gone
 	p.mu.Unlock()
 	if err != nil {
 		return nil, err
