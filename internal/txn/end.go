@@ -118,7 +118,9 @@ func (m *Machine) judge(t *id, req *kmsg.EndTxnRequest, v2 bool) (e *kerr.Error,
 	}
 	same := t.producer == req.ProducerID
 	// Its answer was lost: the client still has the epoch, or the producer id, from before the end.
-	again := v2 && t.state != Empty && t.state != Ongoing &&
+	// An epoch above the last one that producers get is no answer to anybody: it fenced this one.
+	fence := t.epoch > lastEpoch && t.next == noID
+	again := v2 && t.state != Empty && t.state != Ongoing && !fence &&
 		(same && int32(req.ProducerEpoch)+1 == int32(t.epoch) || t.previous == req.ProducerID && req.ProducerEpoch == lastEpoch && t.epoch == 0)
 	switch {
 	case !same && !again:
