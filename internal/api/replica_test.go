@@ -130,7 +130,7 @@ func TestNextFetchOfAFollowerEndsItsLongPoll(t *testing.T) {
 
 // TestFollowersServeConsumers who know how to ask (KIP-392): older ones are sent to the leader.
 func TestFollowersServeConsumers(t *testing.T) {
-	b := newDataBroker(t)
+	b := newDataBroker(t, "replica.selector.class", config.RackAwareSelector)
 	id := b.shared("t", 1, 2)
 	c := b.dial()
 	for v := int16(4); v <= 18; v++ {

@@ -78,7 +78,7 @@ type node struct {
 }
 
 func newCluster(t testing.TB, n int) *cluster {
-	c := &cluster{t: t, rand: det.NewRand(7), static: map[string]string{}, racks: map[int32]string{}, dirs: 1}
+	c := &cluster{t: t, rand: det.NewRand(7), static: map[string]string{"replica.fetch.wait.max.ms": "50"}, racks: map[int32]string{}, dirs: 1}
 	c.mu.im = meta.Empty()
 	c.plan(func(cl *control.Cluster) (control.Plan, error) { return cl.Bootstrap("") })
 	for i := range n {

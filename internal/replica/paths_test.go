@@ -166,7 +166,9 @@ func TestThrottles(t *testing.T) {
 // TestOneConversationForManyPartitions: partitions share a fetcher, a new one does not wait for the long poll of the
 // others, and a broker at rest asks twice a second.
 func TestOneConversationForManyPartitions(t *testing.T) {
-	c := newCluster(t, 3).start()
+	c := newCluster(t, 3)
+	c.static["replica.fetch.wait.max.ms"] = "500"
+	c.start()
 	var rs [][]int32
 	for i := range 60 {
 		rs = append(rs, []int32{int32(i%3 + 1), int32((i+1)%3 + 1), int32((i+2)%3 + 1)})
