@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -48,21 +47,7 @@ func (d *disk) open() error {
 		return fmt.Errorf("mount %s: %v: %s", d.image, err, strings.TrimSpace(string(out)))
 	}
 	d.mounted = true
-	mounts.Store(d.mount, d)
 	return nil
-}
-
-// mounts is what is mounted by this program now, by its path.
-var mounts sync.Map
-
-// unmountAll is for an end by a signal: the brokers die with this program, their disks have to go too.
-func unmountAll() {
-	mounts.Range(func(_, v any) bool {
-		d := v.(*disk)
-		d.thaw()
-		syscall.Unmount(d.mount, syscall.MNT_DETACH)
-		return true
-	})
 }
 
 // canMount says whether this process may use disks at all.
@@ -118,7 +103,6 @@ func (d *disk) unplug() error {
 	}
 	if err == nil {
 		d.mounted = false
-		mounts.Delete(d.mount)
 	}
 	return err
 }

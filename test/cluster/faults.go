@@ -74,8 +74,8 @@ func pickFaults(names ...string) []fault {
 	return out
 }
 
-// runFaults is one run: one cluster, one history, all faults.
-func runFaults(s settings, r *report, faults []fault) {
+// runFaults is one run: one cluster, one history, all faults, each of which lasts for hold.
+func runFaults(s settings, r *report, faults []fault, hold time.Duration) {
 	if s.only != nil {
 		faults = pickFaults(s.only...)
 	}
@@ -103,7 +103,7 @@ func runFaults(s settings, r *report, faults []fault) {
 		r.say(false, "load", "%v", err)
 		return
 	}
-	x := &run{s: s, c: c, l: l, r: r, hold: 4 * time.Second}
+	x := &run{s: s, c: c, l: l, r: r, hold: hold}
 	if _, err := l.moves(30 * time.Second); err != nil {
 		r.say(false, "load", "%v: %s", err, l.answers())
 		return

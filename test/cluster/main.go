@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // report prints one line for each thing that was tried.
@@ -77,21 +78,21 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	// An interrupt must not leave mounts behind; brokers end with this program anyway.
+	// An interrupt must not leave mounts and gigabytes behind; brokers end with this program anyway.
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-stop
-		unmountAll()
+		clusters.Range(func(c, _ any) bool { c.(*cluster).destroy(s.keep); return true })
 		os.Exit(130)
 	}()
 	r := &report{}
 	mode := flag.Arg(0)
 	switch mode {
 	case "", "short":
-		runFaults(s, r, shortFaults)
+		runFaults(s, r, shortFaults, 2*time.Second)
 	case "full":
-		runFaults(s, r, allFaults)
+		runFaults(s, r, allFaults, 4*time.Second)
 		runPower(s, r)
 	case "power":
 		runPower(s, r)

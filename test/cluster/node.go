@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -194,6 +195,9 @@ type cluster struct {
 	keys  map[string]string
 }
 
+// clusters are those that have not been destroyed yet.
+var clusters sync.Map
+
 // options of a cluster.
 type options struct {
 	bin     string
@@ -209,6 +213,7 @@ func newCluster(o options) (*cluster, error) {
 		return nil, err
 	}
 	c := &cluster{work: work, keys: o.keys}
+	clusters.Store(c, true)
 	if o.proxies {
 		c.wire = newWire()
 	}
@@ -317,6 +322,7 @@ func (c *cluster) bootstrap() []string {
 
 // destroy ends what runs and removes everything unless keep is set.
 func (c *cluster) destroy(keep bool) {
+	clusters.Delete(c)
 	for _, n := range c.nodes {
 		if n.disk != nil {
 			n.disk.thaw() // first: a process that waits for a frozen disk cannot even be killed
