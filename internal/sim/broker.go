@@ -233,11 +233,12 @@ func (b *broker) register() {
 		return
 	}
 	life := b.life
-	r := control.Registration{ID: b.id, Incarnation: b.uuid, Endpoints: endpoints, PreviousEpoch: b.clean}
+	r := control.Registration{ID: b.id, Incarnation: b.uuid, Endpoints: endpoints, PreviousEpoch: b.clean, Intact: true}
 	for _, d := range b.disks {
 		if !d.failed {
 			r.Dirs = append(r.Dirs, d.dir.ID())
 		}
+		r.Intact = r.Intact && !d.failed
 	}
 	b.ask(func(c *controller) {
 		c.register(b, life, r, func(e int64) {

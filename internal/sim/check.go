@@ -19,7 +19,6 @@ type truth struct {
 	next      map[int64]int32 // sequence that each producer has to go on with
 	asked     int64           // highest log start that somebody asked for
 	deleted   int64           // highest one that was confirmed
-	stranded  bool            // nobody is left who may lead
 	unclean   bool            // an unclean election has happened: records may be gone
 }
 
@@ -188,13 +187,6 @@ func (t *truth) look(r *replica) {
 // final checks the healed cluster: the real logs, batch for batch by checksum, and that it works again.
 func (w *World) final() {
 	for n, rec := range w.store.topic().Partitions {
-		if w.shape.Disks && len(rec.ISR)+len(rec.ELR)+len(rec.LastKnownELR) == 0 {
-			// The log directory of the last replica that had everything was away when its broker registered: it
-			// counts as replaced, and an operator has to say what is to be done.
-			w.Stats.Stranded++
-			w.parts[n].stranded = true
-			continue
-		}
 		if rec.Leader == meta.NoLeader || len(rec.ISR) != len(rec.Replicas) || len(rec.Adding)+len(rec.Removing) > 0 {
 			w.fail("healed", "partition %d after the calm: %+v", n, *rec)
 			return
@@ -210,7 +202,7 @@ func (w *World) final() {
 		}
 	}
 	for _, c := range w.clients {
-		if w.parts[c.n].unclean || w.parts[c.n].stranded {
+		if w.parts[c.n].unclean {
 			continue // what it had confirmed is gone, and with it its sequence
 		}
 		if c.last.Add(ms(1000)) < w.now {

@@ -170,9 +170,7 @@ func (c *controller) tick(token int64) {
 	if len(c.queue) == 0 {
 		now := c.b.w.now.UnixMilli()
 		c.b.live.Sync(c.ahead, now)
-		for _, d := range c.b.live.Decide(c.ahead, now) {
-			c.verdict(d)
-		}
+		c.judge(c.b.live.Decide(c.ahead, now))
 		if c.offline--; c.offline < 0 {
 			c.offline = 8
 			c.do(op{plan: func(cl *control.Cluster) (control.Plan, error) {
@@ -184,13 +182,30 @@ func (c *controller) tick(token int64) {
 	c.b.local(15, func() { c.tick(token) })
 }
 
+// judge carries verdicts out. The dead go together: see control.FenceAll.
+func (c *controller) judge(ds []control.Decision) {
+	var dead []int32
+	for _, d := range ds {
+		if d.Verdict == control.VerdictFence {
+			dead = append(dead, d.ID)
+			c.b.w.tell("controller %d: fences broker %d: %s", c.b.id, d.ID, d.Reason)
+		}
+	}
+	if len(dead) > 0 {
+		c.do(op{plan: func(cl *control.Cluster) (control.Plan, error) { return cl.FenceAll(dead) }})
+	}
+	for _, d := range ds {
+		if d.Verdict != control.VerdictFence {
+			c.verdict(d)
+		}
+	}
+}
+
 func (c *controller) verdict(d control.Decision) {
 	empty := false
 	c.do(op{
 		plan: func(cl *control.Cluster) (p control.Plan, err error) {
 			switch d.Verdict {
-			case control.VerdictFence:
-				p, err = cl.Fence(d.ID, d.Epoch)
 			case control.VerdictLoseDirs:
 				p, err = cl.LoseDirs(d.ID, d.Epoch, d.Dirs)
 			case control.VerdictDrain:

@@ -101,13 +101,13 @@ type Options struct {
 
 // Stats say what happened in a run, so that a test can see that something did.
 type Stats struct {
-	Events, Acked, Refused, Retried, Duplicates, Reads                          int
-	Elections, Unclean, Expands, Shrinks, Cuts, Stale                           int
-	PowerCuts, Kills, Freezes, NetCuts, Repeated                                int
-	Replaced, DirsFailed, Drained, Terms, StaleWrites, Unknown                  int
-	Stranded, Reassigned, MinChanges, Deleted, Restarts, NotEnoughAfter, Zombie int
-	Lost                                                                        int // acknowledged records that an unclean election took
-	Healed                                                                      bool
+	Events, Acked, Refused, Retried, Duplicates, Reads                int
+	Elections, Unclean, Expands, Shrinks, Cuts, Stale                 int
+	PowerCuts, Kills, Freezes, NetCuts, Repeated                      int
+	Replaced, DirsFailed, Drained, Terms, StaleWrites, Unknown        int
+	Reassigned, MinChanges, Deleted, Restarts, NotEnoughAfter, Zombie int
+	Lost                                                              int // acknowledged records that an unclean election took
+	Healed                                                            bool
 }
 
 // Breach is a broken promise.

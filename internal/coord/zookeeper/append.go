@@ -17,7 +17,6 @@ import (
 var refused = []error{
 	zk.ErrNoNode, zk.ErrBadVersion, zk.ErrNodeExists, zk.ErrNoAuth, zk.ErrNoChildrenForEphemerals, zk.ErrNotEmpty, zk.ErrInvalidACL,
 	zk.ErrBadArguments, zk.ErrSessionMoved,
-	zk.ErrNoServer, // it was never sent
 	zk.ErrInvalidPath, zk.ErrInvalidFlags,
 }
 
@@ -58,6 +57,13 @@ func (s *Store) multi(ctx context.Context, ops ...any) (tx, error) {
 	}
 	if err == nil {
 		return a.tx, nil
+	}
+	if errors.Is(err, zk.ErrNoServer) {
+		// No server could be reached, so it was never sent: it waits for one as long as the caller does.
+		if err := s.pause(ctx); err != nil {
+			return a.tx, err
+		}
+		return s.multi(ctx, ops...)
 	}
 	for _, r := range refused {
 		if errors.Is(err, r) {
