@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -41,6 +42,7 @@ type election struct {
 		won     bool      // the key was taken under lease
 		idle    time.Time // since when the key is held without a term
 		freed   time.Time
+		revoked time.Time // last time another broker's lease was given back for it
 	}
 }
 
@@ -128,13 +130,12 @@ func (r *Remote) campaign(ctx context.Context) error {
 	for {
 		lease, err := r.ensureLease(ctx)
 		if err == nil {
-			var won bool
-			var rev int64
-			if won, rev, err = r.tryKey(ctx, lease); won {
+			var h holder
+			if h, err = r.tryKey(ctx, lease); h.lease == lease {
 				return nil
 			}
 			if err == nil {
-				err = r.awaitVacancy(ctx, rev)
+				err = r.awaitVacancy(ctx, h)
 			}
 		}
 		if err != nil && (ctx.Err() != nil || r.ctx.Err() != nil) {
@@ -176,14 +177,21 @@ func (r *Remote) ensureLease(ctx context.Context) (clientv3.LeaseID, error) {
 	return g.ID, nil
 }
 
-// tryKey takes the key when it is free; otherwise rev is where the answer comes from.
-func (r *Remote) tryKey(ctx context.Context, lease clientv3.LeaseID) (won bool, rev int64, err error) {
-	key, value := r.electKey(), strconv.Itoa(int(r.o.Identity.NodeID))
+// holder is who has the key, as of a revision.
+type holder struct {
+	lease clientv3.LeaseID
+	addr  string // its peer address
+	rev   int64
+}
+
+// tryKey takes the key when it is free, and says who has it then.
+func (r *Remote) tryKey(ctx context.Context, lease clientv3.LeaseID) (holder, error) {
+	key := r.electKey()
 	lctx, cancel := context.WithTimeout(ctx, resignLimit)
 	defer cancel()
 	l, _ := r.current()
 	x, err := l.cli.Txn(lctx).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
-		Then(clientv3.OpPut(key, value, clientv3.WithLease(lease))).Else(clientv3.OpGet(key)).Commit()
+		Then(clientv3.OpPut(key, r.o.Identity.Peer, clientv3.WithLease(lease))).Else(clientv3.OpGet(key)).Commit()
 	if err != nil {
 		if errors.Is(rpctypes.Error(err), rpctypes.ErrLeaseNotFound) {
 			r.dropLease(lease)
@@ -191,40 +199,100 @@ func (r *Remote) tryKey(ctx context.Context, lease clientv3.LeaseID) (won bool, 
 		if errors.Is(rpctypes.Error(err), rpctypes.ErrNoSpace) {
 			_, _ = r.reclaim(ctx)
 		}
-		return false, 0, err
+		return holder{}, err
 	}
-	won = x.Succeeded
-	if !won {
-		kvs := x.Responses[0].GetResponseRange().GetKvs()
-		won = len(kvs) > 0 && clientv3.LeaseID(kvs[0].Lease) == lease
+	h := holder{lease: lease, rev: x.Header.Revision}
+	if !x.Succeeded {
+		h.lease = 0
+		if kvs := x.Responses[0].GetResponseRange().GetKvs(); len(kvs) > 0 {
+			h.lease, h.addr = clientv3.LeaseID(kvs[0].Lease), string(kvs[0].Value)
+		}
 	}
 	r.elect.mu.Lock()
-	r.elect.mu.won = won
+	r.elect.mu.won = h.lease == lease
 	r.elect.mu.Unlock()
-	return won, x.Header.Revision, nil
+	return h, nil
 }
 
-// awaitVacancy returns when the key may be free: its holder resigned or its lease ran out.
-func (r *Remote) awaitVacancy(ctx context.Context, rev int64) error {
+// awaitVacancy returns when the key may be free: its holder resigned, its process is gone or its lease ran out.
+func (r *Remote) awaitVacancy(ctx context.Context, h holder) error {
 	l, moved := r.current()
 	lctx, stop := until(ctx, moved, r.ctx.Done())
 	defer stop()
-	wctx, cancel := context.WithTimeout(lctx, campaignLook)
-	defer cancel()
-	for x := range l.cli.Watch(clientv3.WithRequireLeader(wctx), r.electKey(), clientv3.WithRev(rev+1)) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.watchHolder(lctx, l, h)
+	}()
+	defer func() { stop(); <-done }()
+	rev := h.rev
+	for lctx.Err() == nil {
+		wctx, cancel := context.WithTimeout(lctx, campaignLook)
+		free, next := r.vacant(wctx, l, rev)
+		cancel()
+		if free {
+			return nil
+		}
+		rev = next
+	}
+	return ctx.Err() // nil where only the endpoint was left
+}
+
+// vacant watches the key from rev on. It is free, or may be, when it was deleted, when the watch fails and
+// when it is not there at the end; otherwise next is where to go on.
+func (r *Remote) vacant(ctx context.Context, l *link, rev int64) (free bool, next int64) {
+	for x := range l.cli.Watch(clientv3.WithRequireLeader(ctx), r.electKey(), clientv3.WithRev(rev+1)) {
 		if x.Err() != nil {
-			return nil // looks again
+			return true, rev
 		}
 		for _, ev := range x.Events {
 			if ev.Type == clientv3.EventTypeDelete {
-				return nil
+				return true, rev
 			}
 		}
+		rev = max(rev, x.Header.Revision)
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
+	gctx, cancel := context.WithTimeout(r.ctx, watchLimit)
+	defer cancel()
+	g, err := l.cli.Get(gctx, r.electKey(), clientv3.WithKeysOnly())
+	return err == nil && len(g.Kvs) == 0, rev
+}
+
+// watchHolder looks at the process that has the key: a lease takes seconds to run out, and a port that
+// refuses connections says at once that nobody is there. The lease is then given back in its name. Were
+// it alive after all, its writes would still be refused only once somebody else has taken over. See sentinel.
+func (r *Remote) watchHolder(ctx context.Context, l *link, h holder) {
+	if h.addr == "" || h.lease == 0 || h.addr == r.o.Identity.Peer {
+		return
 	}
-	return nil
+	d := dialer(r.o.Local)
+	refused := 0
+	for ctx.Err() == nil {
+		c, err := d.DialContext(ctx, "tcp", h.addr)
+		switch {
+		case err == nil:
+			refused = 0
+			// It is not spoken on: the other side ends it after a few seconds, or when its process ends.
+			stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+			_, _ = c.Read(make([]byte, 1))
+			stop()
+			_ = c.Close()
+		case errors.Is(err, syscall.ECONNREFUSED):
+			if refused++; refused >= refusals && r.elect.mayRevoke(time.Now()) {
+				rctx, cancel := context.WithTimeout(ctx, resignLimit)
+				_, err := l.cli.Revoke(rctx, h.lease)
+				cancel()
+				if err == nil {
+					r.log.log.Info("the controller's process is gone: its place is free", "address", h.addr)
+				}
+				return
+			}
+		default:
+			refused = 0
+			wait(ctx, campaignLook)
+		}
+		wait(ctx, refusalEvery)
+	}
 }
 
 func (r *Remote) dropLease(id clientv3.LeaseID) {
@@ -298,6 +366,18 @@ func (e *election) confirm(at time.Time, g *clientv3.GetResponse) {
 	if t != nil && !t.Ended() && !t.confirm(at, g) {
 		t.End()
 	}
+}
+
+// mayRevoke is true once in standAgain: two brokers that live and cannot reach each other must not take the
+// place from each other all the time.
+func (e *election) mayRevoke(now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if now.Sub(e.mu.revoked) < standAgain {
+		return false
+	}
+	e.mu.revoked = now
+	return true
 }
 
 // end ends the term that is there; false when there was none.

@@ -13,6 +13,7 @@ import (
 	"github.com/milena-mq/milena/internal/coord"
 	"github.com/milena-mq/milena/internal/coord/coordtest"
 	"github.com/milena-mq/milena/internal/meta"
+	"github.com/milena-mq/milena/internal/peer"
 )
 
 func remote(t testing.TB, change func(*coord.RemoteOptions), endpoints ...string) *coord.Remote {
@@ -260,7 +261,7 @@ func TestNobodyAtTheAddress(t *testing.T) {
 
 func elector(name string, node int32) func(*coord.RemoteOptions) {
 	return func(o *coord.RemoteOptions) {
-		o.Elect, o.Name, o.Identity = true, name, coord.Identity{NodeID: node, Peer: fmt.Sprintf("127.0.0.1:%d", node)}
+		o.Elect, o.Name, o.Identity = true, name, coord.Identity{NodeID: node}
 	}
 }
 
@@ -397,5 +398,39 @@ func TestAFullExternalEtcd(t *testing.T) {
 	}
 	if snap, _, err := r.Load(ctx); err != nil || len(snap.Changes) < 10 {
 		t.Errorf("a full store cannot be read: %d keys, %v", len(snap.Changes), err)
+	}
+}
+
+// A controller whose process is gone is replaced before its lease has run out; one that lives is let be.
+func TestExternalControllerWhoseProcessIsGone(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	const timeout = 2 * time.Second // of elections at the store: a lease lasts one and a half of it
+	n := cluster(t, 1, func(o *coord.EtcdOptions) { o.Tick, o.ElectionTicks = timeout/40, 40 })[0]
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := peer.Mux(l)
+	a := remote(t, func(o *coord.RemoteOptions) { elector("", 1)(o); o.Identity.Peer = port.Addr().String() }, n.addr)
+	b := remote(t, elector("", 2), n.addr)
+	ta, err := a.Lead(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	if _, err := b.Lead(short); !errors.Is(err, context.DeadlineExceeded) || ta.Ended() {
+		t.Errorf("a controller that lives was replaced: %v", err)
+	}
+	a.Vanish()
+	_ = port.Close()
+	began := time.Now()
+	tb, err := b.Lead(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took >= timeout || tb.Epoch != ta.Epoch+1 {
+		t.Errorf("term %d after %v", tb.Epoch, took)
 	}
 }

@@ -29,12 +29,35 @@ type tx struct {
 // multi writes all operations or none. An error without coord.ErrUnknown means none; failed says which
 // operation was refused, where the server says so.
 func (s *Store) multi(ctx context.Context, ops ...any) (tx, error) {
-	if err := ctx.Err(); err != nil {
-		return tx{failed: -1}, err
+	for {
+		if err := ctx.Err(); err != nil {
+			return tx{failed: -1}, err
+		}
+		if s.ctx.Err() != nil {
+			return tx{failed: -1}, coord.ErrClosed
+		}
+		a, err := s.once(ctx, ops)
+		switch {
+		case err == nil:
+			return a, nil
+		case errors.Is(err, zk.ErrNoServer):
+			// No server could be reached, so it was never sent: it waits for one as long as the caller does.
+			if err := s.pause(ctx); err != nil {
+				return a, err
+			}
+			continue
+		}
+		for _, r := range refused {
+			if errors.Is(err, r) {
+				return a, err
+			}
+		}
+		return a, fmt.Errorf("%w: %w", coord.ErrUnknown, err)
 	}
-	if s.ctx.Err() != nil {
-		return tx{failed: -1}, coord.ErrClosed
-	}
+}
+
+// once sends a multi and tells what the server, or the library, says.
+func (s *Store) once(ctx context.Context, ops []any) (tx, error) {
 	type answer struct {
 		tx
 		err error
@@ -50,27 +73,10 @@ func (s *Store) multi(ctx context.Context, ops ...any) (tx, error) {
 		}
 		return answer{t, err}, nil
 	})
-	if err == nil {
-		err = a.err
-	} else {
-		a.failed = -1
+	if err != nil {
+		return tx{failed: -1}, err
 	}
-	if err == nil {
-		return a.tx, nil
-	}
-	if errors.Is(err, zk.ErrNoServer) {
-		// No server could be reached, so it was never sent: it waits for one as long as the caller does.
-		if err := s.pause(ctx); err != nil {
-			return a.tx, err
-		}
-		return s.multi(ctx, ops...)
-	}
-	for _, r := range refused {
-		if errors.Is(err, r) {
-			return a.tx, err
-		}
-	}
-	return a.tx, fmt.Errorf("%w: %w", coord.ErrUnknown, err)
+	return a.tx, a.err
 }
 
 // fence is the operation that makes a multi fail once another term has begun.
