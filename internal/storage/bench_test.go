@@ -1,9 +1,11 @@
 package storage
 
 import (
+	"bytes"
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 
@@ -203,5 +205,43 @@ func BenchmarkIdlePartitions(b *testing.B) {
 		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "B/log")
 		b.ReportMetric(float64(d.sealedOpen.Load()), "sealed-open")
 		runtime.KeepAlive(d)
+	}
+}
+
+// BenchmarkAppendFollower: answers of 1 MiB with batches of several sizes, as a follower that catches up gets them.
+func BenchmarkAppendFollower(b *testing.B) {
+	for _, size := range []int{200, 1 << 10, 16 << 10, 256 << 10} {
+		b.Run(fmt.Sprintf("%dB", size), func(b *testing.B) {
+			d, err := OpenDir(vfs.OS, b.TempDir(), DirOptions{NodeID: 1})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := d.Load(nil, 1, nil); err != nil {
+				b.Fatal(err)
+			}
+			l, err := d.Create(tp("t", 0), topicID(1), DefaultLogConfig(), 1)
+			if err != nil {
+				b.Fatal(err)
+			}
+			one := makeBatch(1, strings.Repeat("x", size-100), 1, -1, -1)
+			answer := bytes.Repeat(one, max(1, (1<<20)/len(one)))
+			b.SetBytes(int64(len(answer)))
+			for b.Loop() {
+				for at, o := 0, l.End(); at < len(answer); at, o = at+len(one), o+1 {
+					batch.Batch(answer[at:]).SetBaseOffset(o)
+				}
+				if err := l.AppendFollower(answer, 1, 1); err != nil {
+					b.Fatal(err)
+				}
+				if l.Size() > 4<<30 {
+					b.StopTimer()
+					if err := l.TruncateFully(0); err != nil {
+						b.Fatal(err)
+					}
+					b.StartTimer()
+				}
+			}
+			_ = d.Abandon()
+		})
 	}
 }

@@ -192,84 +192,162 @@ func (l *Log) Append(b batch.Batch, leaderEpoch int32, now int64) (int64, error)
 
 // AppendFollower writes batches as the leader gave them, keeping offsets and epochs (kafka.md 3.8). Batches of
 // an epoch above maxEpoch and everything after them are ignored: they come from a leader this replica does not follow yet.
+// Batches before one that is refused are in the log. They are written together: a replica that catches up on small batches would
+// otherwise spend its time on thousands of writes.
 func (l *Log) AppendFollower(b []byte, maxEpoch int32, now int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(b) > 0 {
-		first, rest, err := batch.Next(b)
+	n, refused := l.soundLocked(b, maxEpoch)
+	if err := l.appendRunLocked(b[:n], now); err != nil {
+		return err
+	}
+	return refused
+}
+
+// soundLocked is the length of the batches that follow the log, and what is wrong with the next one; nil when nothing is: a fetch answer
+// may end inside a batch. An empty log may get another base for the first of them.
+func (l *Log) soundLocked(b []byte, maxEpoch int32) (n int, refused error) {
+	last, _ := l.mu.epochs.latest()
+	end, epoch := l.end.Load(), last.epoch
+	for n < len(b) {
+		first, rest, err := batch.Next(b[n:])
 		if errors.Is(err, batch.ErrShort) {
-			return nil // a fetch answer may end inside a batch
+			return n, nil
 		}
+		if err != nil {
+			return n, err
+		}
+		if first.LeaderEpoch() > maxEpoch {
+			return n, nil
+		}
+		if err := first.VerifyCRC(); err != nil {
+			return n, fmt.Errorf("append to %s: %w", l.tp, err)
+		}
+		if first.LastOffsetDelta() < 0 || first.BaseOffset() > math.MaxInt64-math.MaxInt32 {
+			return n, fmt.Errorf("append to %s: %w: offsets %d +%d", l.tp, ErrOrder, first.BaseOffset(), first.LastOffsetDelta())
+		}
+		switch base := first.BaseOffset(); {
+		case base < end && n == 0 && l.mu.size == 0 && first.LastOffset() >= end:
+			// An empty log whose start lies inside the batch begins with that batch: the leader serves whole batches.
+			if err := errors.Join(l.usableLocked(), l.rebaseLocked(base)); err != nil {
+				return n, err
+			}
+		case base < end:
+			return n, fmt.Errorf("append to %s: %w: offset %d, log end %d", l.tp, ErrOrder, base, end)
+		case first.LeaderEpoch() < epoch:
+			return n, fmt.Errorf("append to %s: %w: epoch %d after %d", l.tp, ErrOrder, first.LeaderEpoch(), epoch)
+		}
+		end, epoch = first.NextOffset(), max(epoch, first.LeaderEpoch())
+		n = len(b) - len(rest)
+	}
+	return n, nil
+}
+
+// appendRunLocked appends batches that have been found sound, as many with one write as their segment takes.
+func (l *Log) appendRunLocked(raw []byte, now int64) error {
+	for len(raw) > 0 {
+		h, rest, err := batch.Next(raw)
 		if err != nil {
 			return err
 		}
-		if first.LeaderEpoch() > maxEpoch {
-			return nil
-		}
-		if err := l.followsLocked(first); err != nil {
-			return fmt.Errorf("append to %s: %w", l.tp, err)
-		}
-		if err := l.appendLocked(first, first, now); err != nil {
+		size := int64(len(raw) - len(rest))
+		s, err := l.readyLocked(h, size, now)
+		if err != nil {
 			return err
 		}
-		b = rest
+		run := raw[:l.fitLocked(s, raw)]
+		at := s.size
+		if err := l.writeLocked(s, run); err != nil {
+			return err
+		}
+		for {
+			if err := l.accountLocked(s, h, at, size); err != nil {
+				return err
+			}
+			at += size
+			raw = rest
+			if run = run[size:]; len(run) == 0 {
+				break
+			}
+			if h, rest, err = batch.Next(raw); err != nil {
+				return err
+			}
+			if size = int64(len(raw) - len(rest)); l.shouldRollLocked(h, size, now) {
+				s.torn = true // its bytes are there, and are cut off by the roll
+				break
+			}
+		}
 	}
 	return nil
 }
 
-// followsLocked checks a batch that comes with its offset.
-func (l *Log) followsLocked(b batch.Batch) error {
-	if err := b.VerifyCRC(); err != nil {
-		return err
-	}
-	end := l.end.Load()
-	if b.LastOffsetDelta() < 0 || b.BaseOffset() > math.MaxInt64-math.MaxInt32 {
-		return fmt.Errorf("%w: offsets %d +%d", ErrOrder, b.BaseOffset(), b.LastOffsetDelta())
-	}
-	if b.BaseOffset() < end {
-		// An empty log whose start lies inside the batch begins with that batch: the leader serves whole batches.
-		if l.mu.size > 0 || b.LastOffset() < end {
-			return fmt.Errorf("%w: offset %d, log end %d", ErrOrder, b.BaseOffset(), end)
+// fitLocked is the length of the batches, one at least, that the segment takes before it is full.
+func (l *Log) fitLocked(s *segment, raw []byte) int {
+	n, room := 0, int64(l.mu.cfg.SegmentBytes)-s.size
+	for rest := raw; len(rest) > 0; {
+		h, after, err := batch.Next(rest)
+		end := len(raw) - len(after)
+		if err != nil || n > 0 && (int64(end) > room || h.LastOffset()-s.base > math.MaxInt32) {
+			break
 		}
-		return l.rebaseLocked(b.BaseOffset())
+		n, rest = end, after
 	}
-	if last, _ := l.mu.epochs.latest(); b.LeaderEpoch() < last.epoch {
-		return fmt.Errorf("%w: epoch %d after %d", ErrOrder, b.LeaderEpoch(), last.epoch)
-	}
-	return nil
+	return n
 }
 
 // appendLocked writes raw, one whole batch whose header h is complete.
 func (l *Log) appendLocked(raw []byte, h batch.Batch, now int64) error {
-	if err := l.usableLocked(); err != nil {
+	size := int64(len(raw))
+	s, err := l.readyLocked(h, size, now)
+	if err != nil {
 		return err
 	}
-	if l.shouldRollLocked(h, int64(len(raw)), now) {
+	pos := s.size
+	if err := l.writeLocked(s, raw); err != nil {
+		return err
+	}
+	return l.accountLocked(s, h, pos, size)
+}
+
+// readyLocked is the segment, with its file open, that takes the next batch.
+func (l *Log) readyLocked(h batch.Batch, size, now int64) (*segment, error) {
+	if err := l.usableLocked(); err != nil {
+		return nil, err
+	}
+	if l.shouldRollLocked(h, size, now) {
 		if err := l.rollLocked(l.end.Load(), now); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	s := l.activeLocked()
 	if s.lazy || s.f == nil {
-		if err := l.openActiveLocked(s); err != nil {
-			return err
-		}
+		return s, l.openActiveLocked(s)
 	}
-	pos, size := s.size, int64(len(raw))
-	if n, err := s.f.WriteAt(raw, pos); err != nil || n < len(raw) {
-		if err == nil {
-			err = fmt.Errorf("wrote %d of %d bytes", n, len(raw))
-		}
+	return s, nil
+}
+
+// writeLocked puts bytes at the end of the segment. They count once accountLocked has said so.
+func (l *Log) writeLocked(s *segment, raw []byte) error {
+	n, err := s.f.WriteAt(raw, s.size)
+	if err == nil && n < len(raw) {
+		err = fmt.Errorf("wrote %d of %d bytes", n, len(raw))
+	}
+	if err != nil {
 		// s.size is unchanged: on a full disk the torn bytes are overwritten by the next append or cut off by
-		// the roll, and after a crash their checksum fails.
+		// the roll, and after a crash their checksum fails, or they are whole batches that a leader really sent.
 		s.torn = true
 		return l.dir.fail("append to "+l.tp.String(), err)
 	}
+	l.dir.written.Add(int64(len(raw)))
+	return nil
+}
+
+// accountLocked makes a batch that has been written part of the log.
+func (l *Log) accountLocked(s *segment, h batch.Batch, pos, size int64) error {
 	s.size += size
 	l.mu.size += size
 	l.mu.sinceMark += size
 	s.dirty = true
-	l.dir.written.Add(size)
 	s.note(pos, size, h.LastOffset(), h.MaxTimestamp(), int64(l.mu.cfg.IndexIntervalBytes))
 	l.remember(mark{h.BaseOffset(), pos})
 	l.end.Store(h.NextOffset())
