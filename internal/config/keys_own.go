@@ -23,11 +23,15 @@ var (
 	// PeerTLSCA is peer.tls.ca.
 	PeerTLSCA = broker[string]("peer.tls.ca", "", "PEM file with the authority that signs the certificates of all brokers.", own)
 	// BalancerEnable is balancer.enable.
-	BalancerEnable = broker[bool]("balancer.enable", "false", "Whether the controller moves replicas and leaders by itself until the brokers are even.", clusterWide, own)
+	BalancerEnable = broker[bool]("balancer.enable", "false", "Whether the controller moves replicas and leaders by itself until the brokers are even, a few at a time (balancer.max.moves), throttled (balancer.rate), and only while nothing is under-replicated.", clusterWide, own)
 	// BalancerIntervalSeconds is balancer.interval.seconds.
 	BalancerIntervalSeconds = broker[int32]("balancer.interval.seconds", "60", "How often the balancer looks whether the brokers are even.", atLeast(1), clusterWide, own)
 	// BalancerMaxMoves is balancer.max.moves.
 	BalancerMaxMoves = broker[int32]("balancer.max.moves", "10", "Partitions that the balancer moves at the same time.", atLeast(1), clusterWide, own)
+	// BalancerRate is balancer.rate.
+	BalancerRate = broker[int64]("balancer.rate", "52428800", "Bytes per second that a broker sends and takes for the balancer's moves: it sets and removes the replication throttles itself, except of topics that have some. 0: not throttled.", atLeast(0), clusterWide, own)
+	// BalancerThrottled is balancer.throttled.
+	BalancerThrottled = broker[[]string]("balancer.throttled", "", "Topics whose throttles the balancer has set and will remove, * for the rates. The controller's own note.", clusterWide, own)
 	// NetworkCongestionControl is network.congestion.control.
 	NetworkCongestionControl = broker[string]("network.congestion.control", "", "TCP congestion control of accepted connections, for example cubic or bbr; empty leaves it to the system.", own)
 	// LoggingLevel is logging.level.

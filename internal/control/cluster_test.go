@@ -110,6 +110,14 @@ func (s *stage) cluster2(c *Cluster, cmd, name string, args map[string]string, n
 			s.refusal(e)
 		}
 		s.done(p, err)
+	case "throttle":
+		var ms []Reassignment
+		for _, tp := range spots(name) {
+			ms = append(ms, Reassignment{Topic: tp.Topic, Partition: tp.Partition, Target: ints(args["to"])})
+		}
+		s.done(c.Throttle(ms, int64(num("rate", 1000))))
+	case "unthrottle":
+		s.done(c.Unthrottle())
 	case "balance":
 		s.balance(c, args, num)
 	case "state":

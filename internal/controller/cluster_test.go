@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -625,10 +626,32 @@ func TestTheBalancerMovesAFewAtATimeAndOnlyWhenAsked(t *testing.T) {
 	if err != nil || len(moving) != 2 {
 		t.Fatalf("%+v %v", moving, err)
 	}
+	tt := meta.Resource{Type: meta.ResourceTopic, Name: "t"}
+	if v := l.ctl.Image().Config(tt)["follower.replication.throttled.replicas"]; strings.Count(v, ":") != 2 {
+		t.Errorf("throttled are %q", v)
+	}
 	for i, e := range l.ctl.AlterReassignments(r.ctx, []control.Reassignment{{Topic: "t", Partition: moving[0].Partition}, {Topic: "t", Partition: 99, Target: []int32{1}}}, true) {
 		if (e == nil) != (i == 0) {
 			t.Errorf("cancel %d: %v", i, e)
 		}
+	}
+	// The leaders do their part; in the end all is even and no throttle is left.
+	off := "false"
+	for done := false; !done; {
+		im := l.ctl.Image()
+		done = len(im.Config(tt)) == 0 && led(im, 1) == 4 && im.Config(meta.Resource{Type: meta.ResourceBroker})["balancer.throttled"] == ""
+		for n, p := range im.Topic("t").Partitions {
+			if len(p.Adding) > 0 {
+				done = false
+				r.propose("t", int32(n), append(slices.Clone(p.ISR), p.Adding...)...)
+			}
+		}
+		if err := wait(r.ctx); err != nil {
+			t.Fatalf("%v %v", im.Config(tt), im.Config(meta.Resource{Type: meta.ResourceBroker}))
+		}
+	}
+	if errs := l.ctl.AlterConfigs(r.ctx, []control.ConfigChange{{Resource: meta.Resource{Type: meta.ResourceBroker}, Ops: []control.ConfigOp{{Name: "balancer.enable", Value: &off}}}}, false); errs[0] != nil {
+		t.Fatal(errs[0])
 	}
 }
 

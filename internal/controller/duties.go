@@ -21,7 +21,8 @@ const (
 	settleFor = 30 * time.Second
 	// settleAtMost bounds that wait, in settles, while more and more come back.
 	settleAtMost = 4
-	// balanceAfter is when a new controller looks at the balance for the first time.
+	// balanceAfter is when a new controller looks at the balance for the first time, and when it looks again whether
+	// what the balancer moves has arrived.
 	balanceAfter = time.Second
 	// growEvery is how often the topics of coordinators are compared with the brokers there are, beside the moments
 	// at which a broker joins.
@@ -56,8 +57,10 @@ type duties struct {
 func (d *duties) begin(*reign) {
 	now := time.Now()
 	d.offline, d.grow = now, now
-	d.preferred, d.balance = now.Add(d.settle), now.Add(balanceAfter)
+	d.preferred, d.balance = now.Add(d.settle), now.Add(d.soon())
 }
+
+func (d *duties) soon() time.Duration { return min(balanceAfter, d.settle) }
 
 // see takes the reasons out of a change of the metadata.
 func (d *duties) see(ch *meta.Delta) {
@@ -201,9 +204,7 @@ func (c *Controller) work(r *reign, now time.Time) {
 	}
 	if balance {
 		c.due.balance = now.Add(time.Duration(config.BalancerIntervalSeconds.Of(l)) * time.Second)
-		if config.BalancerEnable.Of(l) {
-			c.balance(r)
-		}
+		c.balance(r, config.BalancerEnable.Of(l))
 	}
 }
 
@@ -319,12 +320,36 @@ func (c *Controller) growInternal(r *reign) {
 	}
 }
 
-// balance lets the balancer move a few partitions, once everything moved before is in place.
-func (c *Controller) balance(r *reign) {
+// balance lets the balancer move a few partitions, once everything moved before is in place; on: it is wanted.
+func (c *Controller) balance(r *reign, on bool) {
 	cl := c.cluster(r)
-	if !cl.Calm() {
+	throttled := len(cl.Throttled()) > 0
+	if !on && !throttled {
 		return
 	}
+	if !cl.Calm() {
+		if throttled {
+			c.due.balance = time.Now().Add(c.due.soon()) // until what was moved has arrived
+		}
+		return
+	}
+	// What was moved has arrived: the throttles of that have done their duty, also those of a controller before.
+	plan, err := cl.Unthrottle()
+	if err == nil {
+		err = c.carryOut(r, plan).err
+	}
+	if err != nil {
+		c.complain("take the balancer's throttles away", err)
+		return
+	}
+	if on {
+		c.move(r)
+	}
+}
+
+// move begins the balancer's next moves.
+func (c *Controller) move(r *reign) {
+	cl := c.cluster(r)
 	moves := int(config.BalancerMaxMoves.Of(cl.Layers()))
 	wishes := cl.Wishes(cl.Balance(control.Balancing{Leaving: cl.Leaving(), Bytes: c.o.Bytes, Moves: moves}), moves)
 	if len(wishes) == 0 {
@@ -338,6 +363,11 @@ func (c *Controller) balance(r *reign) {
 		}
 		return
 	}
+	throttles, err := cl.Throttle(wishes, config.BalancerRate.Of(cl.Layers()))
+	if err != nil {
+		c.complain("throttle the balancer", err)
+		return
+	}
 	plan, errs := cl.Reassign(wishes, true)
 	for i, e := range errs {
 		if e != nil {
@@ -347,9 +377,11 @@ func (c *Controller) balance(r *reign) {
 	if plan.Len() == 0 {
 		return
 	}
-	if err := c.carryOut(r, plan).err; err != nil {
+	throttles.Steps = append(throttles.Steps, plan.Steps...)
+	if err := c.carryOut(r, throttles).err; err != nil {
 		c.complain("balance", err)
 		return
 	}
+	c.due.balance = time.Now().Add(c.due.soon()) // they may be small: look soon whether they have arrived
 	c.log.Info("balancer: moving", "partitions", plan.Len())
 }
