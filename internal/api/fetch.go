@@ -168,6 +168,8 @@ func (w *fetchWork) read(again bool) (have int64, now bool) {
 func (w *fetchWork) disown() (refused bool) {
 	for i := range w.reads {
 		switch rd := &w.reads[i]; {
+		case rd.code == kerr.OffsetOutOfRange.Code:
+			rd.code = kerr.NotLeaderForPartition.Code // it may lie in the log of who leads now; told this, a consumer would start over
 		case rd.code != 0:
 		case rd.r.Slice.Len == 0:
 			rd.code, rd.preferred = kerr.NotLeaderForPartition.Code, -1
