@@ -96,6 +96,8 @@ func main() {
 		runPower(s, r)
 	case "power":
 		runPower(s, r)
+	case "txn":
+		runTxn(s, r)
 	case "timeline":
 		runTimeline(s, r)
 	case "silence":
