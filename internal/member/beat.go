@@ -118,12 +118,18 @@ func (m *Member) Nudge() {
 // beat is the next heartbeat.
 func (m *Member) beat() *kmsg.BrokerHeartbeatRequest {
 	b := kmsg.NewPtrBrokerHeartbeatRequest()
-	b.Version = 1
+	b.Version = 2
 	b.BrokerID, b.BrokerEpoch, b.CurrentMetadataOffset = m.o.NodeID, m.Epoch(), m.o.Image().Revision()
 	b.WantFence, b.WantShutdown = m.sick.now(time.Now(), m.overdue()) != "", m.leaving.Load()
 	if m.o.LostDirs != nil {
 		for _, d := range m.o.LostDirs() {
 			b.OfflineLogDirs = append(b.OfflineLogDirs, d)
+		}
+	}
+	if m.o.FullDirs != nil {
+		// Kafka's field for directories that take nothing new (KIP-1066); no operator cordons a single one here.
+		for _, d := range m.o.FullDirs() {
+			b.CordonedLogDirs = append(b.CordonedLogDirs, d)
 		}
 	}
 	return b

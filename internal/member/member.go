@@ -40,6 +40,7 @@ type Options struct {
 	// Registration is this broker's word about itself, asked for at every registration.
 	Registration func() control.Registration
 	LostDirs     func() []meta.UUID // log directories that failed; nil: none ever
+	FullDirs     func() []meta.UUID // log directories without room for records; nil: none ever
 	Canaries     []Canary           // one for each log directory
 	Static       *config.Static
 	Log          *slog.Logger // nil: silent
@@ -282,6 +283,13 @@ func (m *Member) Close() error {
 	m.mu.Unlock()
 	m.cancel()
 	m.wg.Wait()
+	if m.began.CompareAndSwap(false, true) { // never registered: nobody runs them
+		for _, c := range m.o.Canaries {
+			if c.Close != nil {
+				_ = c.Close()
+			}
+		}
+	}
 	if m.own != nil {
 		return m.own.Close()
 	}
