@@ -167,7 +167,7 @@ Start a broker, and try it from another terminal:
 	add("broker", a.serveCommand(), a.demoCommand(), a.logCommand())
 	add("help", a.versionCommand())
 	add("data", a.produceCommand(), a.consumeCommand())
-	add("admin", a.topicCommand(), a.groupCommand(), a.configCommand(), a.clusterCommand())
+	add("admin", a.topicCommand(), a.groupCommand(), a.txnCommand(), a.configCommand(), a.clusterCommand())
 	wrapArgs(root)
 	return root
 }
