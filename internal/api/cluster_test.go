@@ -114,7 +114,7 @@ func startAdminNode(ctx context.Context, t *testing.T, h *memstore.History, id i
 	srv.Start()
 	t.Cleanup(func() {
 		b.pool.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := srv.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)

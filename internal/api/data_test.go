@@ -78,11 +78,11 @@ func newDataBrokerOn(t testing.TB, disks int, set ...string) *dataBroker {
 		t.Fatal(err)
 	}
 	b.addr, b.peer = ln.Addr().String(), pl.Addr().String()
-	srv := server.New(server.Options{Handler: New(env), Log: log, Metrics: env.Metrics,
+	srv := server.New(server.Options{Handler: New(env), Log: log, Metrics: env.Metrics, MemoryBudget: 64 << 20,
 		Listeners: []server.ListenerOptions{{Name: "PLAINTEXT", Listener: ln}, {Name: config.PeerListenerName, Listener: pl, Peer: true}}})
 	srv.Start()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := srv.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
@@ -150,7 +150,7 @@ func (c *client) send(req kmsg.Request) {
 // receive reads the answer to req and checks that it is byte for byte what kmsg would have written.
 func (c *client) receive(req kmsg.Request) (kmsg.Response, error) {
 	c.t.Helper()
-	if err := c.c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.c.SetReadDeadline(time.Now().Add(60 * time.Second)); err != nil {
 		c.t.Fatal(err)
 	}
 	var head [4]byte

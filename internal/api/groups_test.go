@@ -65,7 +65,7 @@ func startGroups(t *testing.T) *groupRig {
 	srv := server.New(server.Options{Handler: New(env), Metrics: m, Grace: 100 * time.Millisecond, Listeners: []server.ListenerOptions{{Name: "PLAINTEXT", Listener: l}}})
 	srv.Start()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		_ = r.groups.Close(ctx)
 		if err := srv.Shutdown(ctx); err != nil {

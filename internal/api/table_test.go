@@ -152,7 +152,7 @@ func startWire(t *testing.T) *wireRig {
 	r.srv = server.New(o)
 	r.srv.Start()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := r.srv.Shutdown(ctx); err != nil {
 			t.Error(err)
@@ -170,7 +170,7 @@ func (r *wireRig) dial(listener int) net.Conn {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(60 * time.Second))
 	r.t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -212,11 +212,11 @@ func answer(t *testing.T, c net.Conn, correlation int32, resp kmsg.Response) []b
 
 func closedAtOnce(t *testing.T, c net.Conn) {
 	t.Helper()
-	_ = c.SetReadDeadline(time.Now().Add(2 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second)) // a machine may be busy; an open connection stays open for ever
 	n, err := c.Read(make([]byte, 16))
 	var ne net.Error
 	if n > 0 || err == nil || errors.As(err, &ne) && ne.Timeout() {
-		t.Fatalf("got %d bytes, %v; want the connection closed within 2 s", n, err)
+		t.Fatalf("got %d bytes, %v; want the connection closed", n, err)
 	}
 }
 
