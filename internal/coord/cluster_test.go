@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -467,4 +469,41 @@ func mustLoad(t testing.TB, ctx context.Context, s coord.Store) {
 	if _, _, err := s.Load(ctx); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A member that cannot reach the leader while others can does not stand for election: they would depose each
+// other for as long as the cable between them is cut.
+func TestAPairThatIsCutKeepsItsLeader(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	nodes, peers := prepare(t, 3)
+	together(t, nodes, peers, func(o *coord.EtcdOptions) { o.Tick, o.Local = 0, net.IPv4(127, 0, 0, byte(10+o.Identity.NodeID)) })
+	l, term := lead(t, ctx, nodes...)
+	other := but(nodes, l)[0]
+	for { // a member that has just started watches nobody yet
+		if ctx.Err() != nil {
+			t.Fatal("nobody watches the leader")
+		}
+		if seesLeader(other, l) && seesLeader(but(nodes, l)[1], l) {
+			break
+		}
+	}
+	l.wire.Refuse(net.IPv4(127, 0, 0, byte(10+other.id)))
+	other.wire.Refuse(net.IPv4(127, 0, 0, byte(10+l.id)))
+	for i := 0; l.wire.Shut() < 20; i++ { // the other tries again and again meanwhile
+		mustAppend(t, ctx, l, term, "k", fmt.Sprint(i))
+		mustLoad(t, ctx, l)
+	}
+	if other.EngineLeads() || !l.EngineLeads() {
+		t.Error("the lead has moved")
+	}
+}
+
+func seesLeader(n, l *node) bool {
+	resp, err := http.Get("http://" + n.addr + "/milena/sees?id=" + l.MemberID())
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }

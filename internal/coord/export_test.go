@@ -66,3 +66,6 @@ func (e *Etcd) Overtake(c meta.Change) error {
 	_, err := e.cli.Put(e.ctx, string(prefix)+c.Key, string(c.Value))
 	return err
 }
+
+// MemberID is the engine's own number of this member, as text.
+func (e *Etcd) MemberID() string { return e.srv.MemberID().String() }

@@ -20,6 +20,8 @@ type wire struct {
 	net.Listener
 	mu    sync.Mutex
 	cut   bool
+	deaf  net.IP // to whom it does not listen
+	shut  int    // connections that were closed at once
 	conns map[net.Conn]struct{}
 }
 
@@ -30,9 +32,11 @@ func (w *wire) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		w.mu.Lock()
-		cut := w.cut
+		cut := w.cut || w.deaf != nil && from(c).Equal(w.deaf)
 		if !cut {
 			w.conns[c] = struct{}{}
+		} else {
+			w.shut++
 		}
 		w.mu.Unlock()
 		if !cut {
@@ -51,6 +55,28 @@ func (w *wire) Cut() {
 	}
 	clear(w.conns)
 }
+
+// Refuse cuts one other member off.
+func (w *wire) Refuse(ip net.IP) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deaf = ip
+	for c := range w.conns {
+		if from(c).Equal(ip) {
+			_ = c.Close()
+			delete(w.conns, c)
+		}
+	}
+}
+
+// Shut is how many connections were closed at once.
+func (w *wire) Shut() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.shut
+}
+
+func from(c net.Conn) net.IP { return c.RemoteAddr().(*net.TCPAddr).IP }
 
 func (w *wire) Mend() {
 	w.mu.Lock()

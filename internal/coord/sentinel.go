@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -15,17 +17,22 @@ import (
 
 // The death of a process can be seen: its connections close, and its port refuses new ones. Raft does not
 // look, it waits until nothing has come for an election timeout. So every member keeps one request open at
-// the member that leads, and when that ends and the port refuses, the member stands for election at once,
-// in the way that raft has for handing the lead over. This is never unsafe: it is an election, with a new
-// term and a majority of votes. It would be a nuisance if the leader were alive after all, so it happens
-// once in a while only. A leader that is frozen, cut off or without power is left to raft's timeout.
+// the member that leads, and when that ends, the port refuses, and no other member has such a request open,
+// it stands for election at once, in the way that raft has for handing the lead over. This is never unsafe:
+// it is an election, with a new term and a majority of votes. It would be a nuisance if the leader were alive
+// after all, which is why the others are asked, and why a member does it once in a while only. A leader that
+// is frozen, cut off or without power is left to raft's timeout.
 
 const (
 	alivePath = "/milena/alive"
+	seesPath  = "/milena/sees"
 	// refusals in a row, refusalEvery apart, are a dead process and not one that is being replaced.
 	refusals     = 3
 	refusalEvery = 15 * time.Millisecond
-	refusalLimit = 100 * time.Millisecond // of one attempt to connect
+	refusalLimit = 100 * time.Millisecond // of one attempt
+	// askTimes is how often another member may say that it still sees the leader, before it is believed: its
+	// own connection may end a moment later than ours.
+	askTimes = 5
 	// standAfter is what a member leaves to each one before it: two that stand at once both lose.
 	standAfter = 120 * time.Millisecond
 	// standAgain is the least time between two elections that this member begins so.
@@ -39,6 +46,16 @@ func (d *door) holdOn(w http.ResponseWriter, r *http.Request) {
 		f.Flush()
 	}
 	<-r.Context().Done()
+}
+
+// sees answers whether this member has a request open at another one.
+func (d *door) sees(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.ParseUint(r.URL.Query().Get("id"), 16, 64)
+	if err != nil || id == 0 || d.watches.Load() != id {
+		http.Error(w, "no", http.StatusNotFound)
+		return
+	}
+	_, _ = w.Write([]byte("yes"))
 }
 
 // sentinel watches the process that leads the engine.
@@ -60,14 +77,13 @@ func (e *Etcd) sentinel(o *EtcdOptions) {
 			}
 			continue
 		}
-		addr := urlAddr(m.PeerURLs)
-		u := o.peerURL(addr)
+		u := o.peerURL(urlAddr(m.PeerURLs))
 		u.Path = alivePath
-		e.stayWith(hc, u.String(), changed)
+		e.stayWith(hc, u.String(), leader, changed)
 		if l := e.srv.Leader(); e.ctx.Err() != nil || l != leader && l != 0 {
 			continue
 		}
-		if time.Since(stood) > standAgain && e.refuses(o.Local, addr) && e.stand(leader) {
+		if time.Since(stood) > standAgain && e.gone(hc, u.String()) && !e.seen(hc, o, leader) && e.stand(leader) {
 			stood = time.Now()
 			continue
 		}
@@ -76,35 +92,78 @@ func (e *Etcd) sentinel(o *EtcdOptions) {
 }
 
 // stayWith returns when the request at the leader has ended, or another member leads.
-func (e *Etcd) stayWith(hc *http.Client, u string, changed <-chan struct{}) {
+func (e *Etcd) stayWith(hc *http.Client, u string, leader types.ID, changed <-chan struct{}) {
 	ctx, stop := until(e.ctx, changed, nil)
 	defer stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	resp, err := get(ctx, hc, u)
 	if err != nil {
 		return
 	}
-	resp, err := hc.Do(req)
-	if err != nil {
-		return
-	}
+	e.door.watches.Store(uint64(leader))
+	defer e.door.watches.Store(0)
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxBootBytes))
 	_ = resp.Body.Close()
 }
 
-// refuses says that nobody listens at an address, several times in a row.
-func (e *Etcd) refuses(local net.IP, addr string) bool {
+// get returns when the answer has begun; anything but success is an error.
+func get(ctx context.Context, hc *http.Client, u string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := hc.Do(req)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		_ = resp.Body.Close()
+		return nil, errors.New(resp.Status)
+	}
+	return resp, err
+}
+
+// gone says that nobody serves an address, several times in a row: the port refuses, or whatever stands in
+// front of it ends the connection without a word.
+func (e *Etcd) gone(hc *http.Client, u string) bool {
 	for i := range refusals {
 		if i > 0 && !wait(e.ctx, refusalEvery) {
 			return false
 		}
 		ctx, cancel := context.WithTimeout(e.ctx, refusalLimit)
-		c, err := dialer(local).DialContext(ctx, "tcp", addr)
-		cancel()
+		resp, err := get(ctx, hc, u)
 		if err == nil {
-			_ = c.Close()
+			_ = resp.Body.Close()
+		}
+		cancel()
+		if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return false
 		}
-		if !errors.Is(err, syscall.ECONNREFUSED) {
+	}
+	return true
+}
+
+// seen says that another member with a vote has a request open at the leader, and keeps saying so.
+func (e *Etcd) seen(hc *http.Client, o *EtcdOptions, leader types.ID) bool {
+	for i := range askTimes {
+		if i > 0 && !wait(e.ctx, refusalEvery) {
+			return true
+		}
+		ctx, cancel := context.WithTimeout(e.ctx, refusalLimit)
+		var yes atomic.Bool
+		var wg sync.WaitGroup
+		for _, m := range e.srv.Cluster().Members() {
+			if m.ID == leader || m.ID == e.srv.MemberID() || m.IsLearner {
+				continue
+			}
+			u := o.peerURL(urlAddr(m.PeerURLs))
+			u.Path, u.RawQuery = seesPath, "id="+leader.String()
+			wg.Go(func() {
+				if resp, err := get(ctx, hc, u.String()); err == nil {
+					_ = resp.Body.Close()
+					yes.Store(true)
+				}
+			})
+		}
+		wg.Wait()
+		cancel()
+		if !yes.Load() {
 			return false
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/etcdserver/api/etcdhttp"
@@ -31,6 +32,7 @@ const (
 type door struct {
 	founders string
 	list     func(ctx context.Context) ([]bootMember, error) // from a quorum
+	watches  atomic.Uint64                                   // the member at which a request is open, see sentinel; 0: none
 	mu       struct {
 		sync.Mutex
 		state   memberState
@@ -61,6 +63,8 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.answer(w, r, s, h != nil)
 	case r.URL.Path == alivePath:
 		d.holdOn(w, r)
+	case r.URL.Path == seesPath:
+		d.sees(w, r)
 	case h == nil:
 		http.Error(w, "the coordination store is starting", http.StatusServiceUnavailable)
 	default:
