@@ -39,8 +39,12 @@ before this one is answered; answers leave in order either way. "Needs" and "quo
 		if r.announced() != r.Min {
 			announced = fmt.Sprintf("%d-%d", r.announced(), r.Max)
 		}
+		answered := routeNames[r.Route]
+		if r.On == Peer {
+			answered = "controller; others say NOT_CONTROLLER" // they are told all the same, see servePeer
+		}
 		fmt.Fprintf(&b, "| %d | %s | %d-%d | %s | %s | %s | %s | %s | %s |\n", r.Key, r.Name(), r.Min, r.Max, announced,
-			onNames[r.On], routeNames[r.Route], flowNames[r.Flow], opNames[r.Needs], chargeNames[r.Charge])
+			onNames[r.On], answered, flowNames[r.Flow], opNames[r.Needs], chargeNames[r.Charge])
 	}
 	b.WriteString("\n## Not served\n\nNever announced; a request for one closes the connection, as Apache Kafka does with a key it does not know.\n\n| key | API | why |\n|---|---|---|\n")
 	for _, k := range slices.Sorted(maps.Keys(absent)) {
