@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/milena-mq/milena/internal/coord"
 	"github.com/milena-mq/milena/internal/coord/memstore"
@@ -43,10 +42,9 @@ func TestOvertakenControllerStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	for !c.Leads() {
-		if ctx.Err() != nil {
+		if wait(ctx) != nil {
 			t.Fatal("it never led")
 		}
-		time.Sleep(time.Millisecond)
 	}
 	other := h.Node(coord.Identity{NodeID: 2, Incarnation: meta.UUID{2}})
 	defer other.Close()
@@ -54,9 +52,8 @@ func TestOvertakenControllerStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	for c.Leads() {
-		if ctx.Err() != nil {
+		if wait(ctx) != nil {
 			t.Fatal("it goes on")
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
