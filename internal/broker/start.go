@@ -198,7 +198,7 @@ func (b *Broker) lead(ctx context.Context) (err error) {
 	if err := b.ctl.Start(ctx); err != nil {
 		return err
 	}
-	if err := b.awaitController(ctx); err != nil {
+	if err := b.awaitController(ctx, known); err != nil {
 		return err
 	}
 	b.clusterID = b.ctl.Image().ClusterID()
@@ -213,10 +213,13 @@ func (b *Broker) lead(ctx context.Context) (err error) {
 // awaitController waits until somebody may write. Who only joins never may: a record that names this broker
 // is then of another one with its number, which would be waited for in vain. With a store elsewhere it may
 // also be of this broker's last process, whose term has to run out first.
-func (b *Broker) awaitController(ctx context.Context) error {
+func (b *Broker) awaitController(ctx context.Context, known string) error {
 	mine := func() bool { id, _ := b.ctl.Image().Controller(); return id == b.nodeID }
 	taken := fmt.Errorf("broker id %d is taken: the controller has this id; choose another node.id", b.nodeID)
 	if b.peers.Join != nil && mine() {
+		if id := b.ctl.Image().ClusterID(); known != "" && known != id {
+			return fmt.Errorf("the data directories belong to cluster %s, but the coordination store to cluster %s", known, id)
+		}
 		return taken
 	}
 	err := b.ctl.Ready(ctx)
@@ -304,6 +307,8 @@ func (b *Broker) listen(ctx context.Context, catalog *metric.Catalog) error {
 		MaxPerIP:       int(config.MaxConnectionsPerIP.Of(l)),
 		MaxRate:        int(config.MaxConnectionCreationRate.Of(l)),
 	})
+	b.set.Measure(catalog)
+	b.replicas.Measure(catalog)
 	return b.serveMetrics(config.MetricsListener.Of(l), catalog)
 }
 
