@@ -66,25 +66,16 @@ func (s *Store) tryLead(ctx context.Context) (*coord.Term, error) {
 	if err != nil {
 		return nil, err
 	}
-	before, err := s.before(ctx, node)
+	ahead, err := s.ahead(ctx, node)
 	if err != nil {
 		return nil, err
 	}
-	if before == "" {
-		return s.takeOver(ctx, node)
+	if len(ahead) > 0 {
+		if take, err := s.turnComes(ctx, ahead); err != nil || !take {
+			return nil, err
+		}
 	}
-	type gone struct {
-		there bool
-		ev    <-chan zk.Event
-	}
-	g, err := ask(ctx, s, func() (gone, error) {
-		there, _, ev, err := s.cli.ExistsW(s.path(nodeElect) + "/" + before)
-		return gone{there, ev}, err
-	})
-	if err != nil || !g.there {
-		return nil, err
-	}
-	return nil, s.await(ctx, g.ev)
+	return s.takeOver(ctx, node)
 }
 
 // stand makes our candidacy unless there is one. A candidacy whose making had no answer is found by its
@@ -106,9 +97,8 @@ func (s *Store) stand(ctx context.Context) (string, error) {
 		}
 	}
 	if node == "" {
-		who := fmt.Sprintf("%d", s.o.Identity.NodeID)
 		made, err := ask(ctx, s, func() (string, error) {
-			return s.cli.Create(s.path(nodeElect)+"/"+prefix, []byte(who), zk.FlagEphemeral|zk.FlagSequence, acl)
+			return s.cli.Create(s.path(nodeElect)+"/"+prefix, s.introduction(), zk.FlagEphemeral|zk.FlagSequence, acl)
 		})
 		if err != nil {
 			return "", err
@@ -165,21 +155,18 @@ func place(name string) (int32, bool) {
 	return int32(n), err == nil
 }
 
-// before is whom we wait for, "" when we are the first.
-func (s *Store) before(ctx context.Context, node string) (string, error) {
+// ahead are those who stand before us, first come first.
+func (s *Store) ahead(ctx context.Context, node string) ([]string, error) {
 	names, err := s.candidates(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	i := slices.Index(names, node)
-	switch {
-	case i < 0:
+	if i < 0 {
 		s.forget(node)
-		return "", errAgain
-	case i == 0:
-		return "", nil
+		return nil, errAgain
 	}
-	return names[i-1], nil
+	return names[:i], nil
 }
 
 // forget notes that a candidacy does not exist any more.

@@ -26,6 +26,8 @@ type Options struct {
 	// Session is how long the ensemble keeps the candidacy of a broker that it does not hear from; the
 	// ensemble allows 2 to 20 of its ticks. 0: 4 s, which is the least that a default ensemble allows.
 	Session time.Duration
+	// Dial connects to other brokers, to see whether they are there; nil: a plain dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Patience is how long Open waits for the first answer of a server; 0: 15 s.
 	Patience time.Duration
 
@@ -98,6 +100,9 @@ func Open(o Options) (coord.Store, error) {
 	}
 	if o.tune == (limits{}) {
 		o.tune = usual
+	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{}).DialContext
 	}
 	if o.dial == nil {
 		o.dial = dial

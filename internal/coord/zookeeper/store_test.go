@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -157,6 +158,33 @@ func TestOneCandidateAfterTheOther(t *testing.T) {
 	go two.End()
 	three := lead(t, ctx, a)
 	if three.Epoch != 3 {
+		t.Fatalf("third term %+v", three)
+	}
+}
+
+// A controller that was killed is replaced long before its session ends; one that only does not answer is not.
+func TestKilledControllerIsNotWaitedFor(t *testing.T) {
+	ctx, e := bounded(t), newEnsemble()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	a, _ := e.open(t, 1, func(o *Options) { o.Identity.Peer = l.Addr().String() })
+	one := lead(t, ctx, a)
+	b, _ := e.open(t, 2)
+	short, cancel := context.WithTimeout(ctx, 5*knockEvery)
+	defer cancel()
+	if _, err := b.Lead(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("two lead: %v", err)
+	}
+	l.Close() // the session goes on
+	two := lead(t, ctx, b)
+	over(t, ctx, one)
+	if two.Epoch != 2 {
+		t.Fatalf("second term %+v", two)
+	}
+	// The killed one comes back as another process: it does not wait for what it was before.
+	again, _ := e.open(t, 2)
+	if three := lead(t, ctx, again); three.Epoch != 3 {
 		t.Fatalf("third term %+v", three)
 	}
 }
