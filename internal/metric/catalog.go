@@ -74,10 +74,11 @@ func (g *Gauge) collect(send func(prometheus.Metric)) {
 type gaugeFunc struct {
 	f    func() float64
 	desc *prometheus.Desc
+	kind prometheus.ValueType
 }
 
 func (g *gaugeFunc) collect(send func(prometheus.Metric)) {
-	if m, err := prometheus.NewConstMetric(g.desc, prometheus.GaugeValue, g.f()); err == nil {
+	if m, err := prometheus.NewConstMetric(g.desc, g.kind, g.f()); err == nil {
 		send(m)
 	}
 }
@@ -158,7 +159,14 @@ func (c *Catalog) Gauge(name, help string, labels ...string) *Gauge {
 func (c *Catalog) GaugeFunc(name, help string, f func() float64, labels ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mu.series[seriesKey(name, labels)] = &gaugeFunc{f: f, desc: describe(name, help, labels)}
+	c.mu.series[seriesKey(name, labels)] = &gaugeFunc{f: f, desc: describe(name, help, labels), kind: prometheus.GaugeValue}
+}
+
+// CounterFunc is GaugeFunc for what never falls; the name ends in _total.
+func (c *Catalog) CounterFunc(name, help string, f func() float64, labels ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.series[seriesKey(name, labels)] = &gaugeFunc{f: f, desc: describe(name, help, labels), kind: prometheus.CounterValue}
 }
 
 // Histogram gives the duration histogram of that name, made on first use; the name ends in _seconds.

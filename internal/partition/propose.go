@@ -2,6 +2,7 @@ package partition
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/milena-mq/milena/internal/isr"
@@ -21,16 +22,23 @@ type proposals struct {
 		list  []Proposal
 		retry bool // an answer said nothing: some leader wants to repeat
 	}
+	shrinks, expands atomic.Int64
+
 	ready chan struct{} // capacity 1
 	again chan struct{} // capacity 1: wakes the ticker
 }
 
-func newProposals() proposals {
-	return proposals{ready: make(chan struct{}, 1), again: make(chan struct{}, 1)}
+func newProposals() *proposals {
+	return &proposals{ready: make(chan struct{}, 1), again: make(chan struct{}, 1)}
 }
 
 // propose is called under the partition's lock.
 func (s *Set) propose(p *Partition, pr *isr.Proposal) {
+	if len(pr.ISR) < len(p.mu.leader.Assignment().ISR) {
+		s.props.shrinks.Add(1)
+	} else {
+		s.props.expands.Add(1)
+	}
 	s.props.mu.Lock()
 	s.props.mu.list = append(s.props.mu.list, Proposal{p, *pr})
 	s.props.mu.Unlock()

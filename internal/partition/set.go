@@ -60,7 +60,7 @@ type Set struct {
 
 	moves *moves
 
-	props          proposals
+	props          *proposals
 	places         placements
 	lag            atomic.Int64 // replica.lag.time.max.ms, in nanoseconds
 	followersServe atomic.Bool  // consumers may read from followers, which then have to hear of the high watermark

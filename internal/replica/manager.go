@@ -11,6 +11,7 @@ import (
 
 	"github.com/milena-mq/milena/internal/config"
 	"github.com/milena-mq/milena/internal/meta"
+	"github.com/milena-mq/milena/internal/metric"
 	"github.com/milena-mq/milena/internal/partition"
 	"github.com/milena-mq/milena/internal/peer"
 )
@@ -278,4 +279,14 @@ func (m *Manager) Stats() Stats {
 		Bytes: m.stats.bytes.Load(), Fetches: m.stats.fetches.Load(),
 		Failures: m.stats.failures.Load(), Proposals: m.stats.proposals.Load(),
 	}
+}
+
+// Measure publishes the counts.
+func (m *Manager) Measure(c *metric.Catalog) {
+	c.GaugeFunc("milena_replica_fetchers", "Connections over which this broker follows others.", func() float64 { return float64(m.Stats().Fetchers) })
+	c.GaugeFunc("milena_followed_partitions", "Partitions that this broker follows.", func() float64 { return float64(m.Stats().Partitions) })
+	c.CounterFunc("milena_replication_bytes_in_total", "Bytes of records taken from leaders.", func() float64 { return float64(m.stats.bytes.Load()) })
+	c.CounterFunc("milena_replica_fetches_total", "Fetches that leaders have answered.", func() float64 { return float64(m.stats.fetches.Load()) })
+	c.CounterFunc("milena_replica_fetch_errors_total", "Answers for one partition that were an error or could not be taken.", func() float64 { return float64(m.stats.failures.Load()) })
+	c.CounterFunc("milena_isr_proposals_total", "Changes of in-sync sets sent to the controller, repetitions included.", func() float64 { return float64(m.stats.proposals.Load()) })
 }

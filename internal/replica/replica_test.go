@@ -2,10 +2,14 @@ package replica
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/milena-mq/milena/internal/metric"
+	"github.com/milena-mq/milena/internal/partition"
 )
 
 var all3 = []int32{1, 2, 3}
@@ -88,4 +92,32 @@ func TestBelowMinInsync(t *testing.T) {
 	}
 	c.node(2).start()
 	c.eventually("high watermark moves on", func() bool { return p.HW() == 2 })
+}
+
+// TestCounts: what operators watch is true before, during and after a failure.
+func TestCounts(t *testing.T) {
+	c := newCluster(t, 3).start()
+	c.topic("t", map[string]string{"min.insync.replicas": "2"}, all3, []int32{2, 3, 1})
+	c.must("t", 0, "a")
+	c.must("t", 1, "a")
+	c.whole()
+	one := c.node(1)
+	count := func(want partition.Counts) {
+		t.Helper()
+		c.eventually(fmt.Sprintf("%+v", want), func() bool { return one.set.Counts() == want })
+	}
+	count(partition.Counts{Replicas: 2, Leaders: 1})
+	c.node(3).crash(100)
+	count(partition.Counts{Replicas: 2, Leaders: 1, UnderReplicated: 1, AtMinISR: 1})
+	c.node(2).crash(100)
+	count(partition.Counts{Replicas: 2, Leaders: 2, UnderReplicated: 2, UnderMinISR: 2})
+	c.node(2).start()
+	c.node(3).start()
+	c.whole()
+	m := metric.New()
+	one.set.Measure(m)
+	one.mgr.Measure(m)
+	if got := m.Names(); !slices.Contains(got, "milena_under_replicated_partitions") || !slices.Contains(got, "milena_replication_bytes_in_total") {
+		t.Errorf("%v", got)
+	}
 }
