@@ -132,7 +132,7 @@ func (b *Broker) newMember() *member.Member {
 		NodeID: b.nodeID, Leads: b.ctl.Leads, Proven: b.ctl.Proven, Image: b.ctl.Image, Registration: b.registration,
 		Local:  func(ctx context.Context, req kmsg.Request) kmsg.Response { return b.ctl.Handle(ctx, 0, req) },
 		Static: b.o.Static, Log: b.log, Failed: b.fail,
-		LostDirs: b.set.LostDirs,
+		LostDirs: b.set.LostDirs, FullDirs: b.set.FullDirs,
 	}
 	if b.peers.addr != "" {
 		o.Pool, o.Dialer, o.Seeds = b.peers.pool, b.peers.dialer, b.seeds

@@ -77,11 +77,8 @@ func (s *stage) cluster2(c *Cluster, cmd, name string, args map[string]string, n
 			}
 		}
 		s.done(p, err)
-	case "prefer", "offline":
-		fn := c.SweepPreferred
-		if cmd == "offline" {
-			fn = c.SweepOffline
-		}
+	case "prefer", "offline", "room":
+		fn := map[string]func() (Plan, bool, error){"prefer": c.SweepPreferred, "offline": c.SweepOffline, "room": c.SweepFull}[cmd]
 		p, more, err := fn()
 		fmt.Fprintf(&s.out, "%d elections, more %v\n", p.Len(), more)
 		s.done(p, err)
@@ -222,7 +219,7 @@ func (s *stage) lively(cmd string, args map[string]string, num func(string, int)
 	case "beat":
 		s.now = int64(num("at", int(s.now)))
 		pulse, err := s.live.Beat(s.im, Beat{ID: id, Epoch: epoch, Seen: int64(num("seen", int(s.im.Revision()))), Conn: uint64(num("conn", 1)),
-			Fence: num("fence", 0) == 1, Shutdown: num("shutdown", 0) == 1, LostDirs: dirs(args["lost"])}, s.now)
+			Fence: num("fence", 0) == 1, Shutdown: num("shutdown", 0) == 1, LostDirs: dirs(args["lost"]), FullDirs: dirs(args["full"])}, s.now)
 		s.refusal(err)
 		if err == nil {
 			fmt.Fprintf(&s.out, "caught up %v, fenced %v, shutdown %v\n", pulse.CaughtUp, pulse.Fenced, pulse.Shutdown)

@@ -52,6 +52,9 @@ type Cluster struct {
 	// Slow says that a broker lives but does not follow the metadata (Liveness.Slow): it is elected only where nobody
 	// else can be. nil: none.
 	Slow func(id int32) bool
+	// Full says that a directory of a broker has no room for records (Liveness.Full): who leads there refuses produce, so
+	// that it is elected only where nobody with room can be. The zero id: the broker's directory is not known. nil: none.
+	Full func(id int32, dir meta.UUID) bool
 }
 
 // Layers is the configuration that a new topic inherits.

@@ -19,6 +19,7 @@ const (
 	wantLeader    want = iota // keep the leader where it can go on
 	wantPreferred             // move to the first replica where that one is in sync and active
 	wantUnclean               // as wantLeader, and any active replica is good enough
+	wantRoom                  // as wantLeader, and a leader without room for records gives way to one with room
 )
 
 // moves turns partitions into their next record. image shows the brokers as they will be once the
@@ -238,31 +239,52 @@ func (c *Cluster) checkMinISR(r meta.Resource, values map[string]string) *Error 
 
 func (m *moves) slow(id int32) bool { return m.c.Slow != nil && m.c.Slow(id) }
 
+// full says that a replica has no room for records.
+func (m *moves) full(p *meta.Partition, id int32) bool { return m.c.full(p, id) }
+
+func (c *Cluster) full(p *meta.Partition, id int32) bool {
+	return c.Full != nil && c.Full(id, dirOf(p, id))
+}
+
+// hindrance is why a replica that can lead had better not: 0 nothing, 1 it could only serve reads, 2 it would not know that it leads.
+func (m *moves) hindrance(p *meta.Partition, id int32) int {
+	switch {
+	case m.slow(id):
+		return 2
+	case m.full(p, id):
+		return 1
+	}
+	return 0
+}
+
 // elect is kafka.md 4.3: ISR in the order of the assignment, ELR, last known leader, anyone if that
 // is allowed, nobody.
 func (m *moves) elect(topic string, old, p *meta.Partition, w want) {
 	can := func(id int32, set []int32) bool {
 		return slices.Contains(set, id) && slices.Contains(p.Replicas, id) && m.able(p, id)
 	}
-	// pick is the first of a set that can lead, one that does not follow the metadata only if there is no other.
-	pick := func(set []int32) (int32, bool) {
-		last, found := int32(0), false
+	// pick is the first of a set that can lead, one that is hindered only if there is no other.
+	pick := func(set []int32) (best int32, found bool) {
+		least := 0
 		for _, id := range p.Replicas {
 			if !can(id, set) {
 				continue
 			}
-			if !m.slow(id) {
-				return id, true
-			}
-			if !found {
-				last, found = id, true
+			if h := m.hindrance(p, id); !found || h < least {
+				best, least, found = id, h, true
 			}
 		}
-		return last, found
+		return best, found
 	}
-	if first := p.Replicas[0]; w == wantPreferred && can(first, p.ISR) && !m.slow(first) {
+	if first := p.Replicas[0]; w == wantPreferred && can(first, p.ISR) && m.hindrance(p, first) == 0 {
 		p.Leader = first
 		return
+	}
+	if w == wantRoom && m.full(p, old.Leader) {
+		if id, ok := pick(p.ISR); ok && m.hindrance(p, id) == 0 {
+			p.Leader = id
+			return
+		}
 	}
 	if can(old.Leader, p.ISR) {
 		p.Leader = old.Leader

@@ -28,6 +28,12 @@ func (c *Cluster) SweepOffline() (plan Plan, more bool, err error) {
 	return c.sweep(wantLeader, func(p *meta.Partition) bool { return p.Leader == meta.NoLeader })
 }
 
+// SweepFull plans that leadership leaves replicas whose disk has no room for records, wherever another one in sync has. It comes back
+// with SweepPreferred.
+func (c *Cluster) SweepFull() (plan Plan, more bool, err error) {
+	return c.sweep(wantRoom, func(p *meta.Partition) bool { return p.Leader != meta.NoLeader && c.full(p, p.Leader) })
+}
+
 func (c *Cluster) sweep(w want, due func(*meta.Partition) bool) (Plan, bool, error) {
 	m, err := c.moves()
 	if err != nil {

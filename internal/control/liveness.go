@@ -38,6 +38,8 @@ type pulse struct {
 	shutdown bool  // it wants to leave
 	drained  int64 // revision at which nothing of it could move any more; 0: not yet
 	lost     []meta.UUID
+	full     []meta.UUID // as of the last beat
+	dirs     int         // how many directories it registered
 }
 
 // NewLiveness knows nobody yet. sessionMs is above 0.
@@ -75,6 +77,7 @@ type Beat struct {
 	Fence    bool   // it wants to be fenced
 	Shutdown bool   // it wants to shut down
 	LostDirs []meta.UUID
+	FullDirs []meta.UUID // no room for records there
 }
 
 // Pulse is the answer to a heartbeat.
@@ -100,6 +103,12 @@ func (l *Liveness) Beat(im *meta.Image, b Beat, now int64) (Pulse, *Error) {
 	}
 	p.fence = b.Fence
 	p.shutdown = p.shutdown || b.Shutdown // there is no way back from a controlled shutdown
+	p.full, p.dirs = p.full[:0], len(r.Dirs)
+	for _, d := range b.FullDirs {
+		if slices.Contains(r.Dirs, d) && !slices.Contains(p.full, d) {
+			p.full = append(p.full, d)
+		}
+	}
 	for _, d := range b.LostDirs {
 		// Only what it registered counts, which also bounds the list.
 		if slices.Contains(r.Dirs, d) && !slices.Contains(p.lost, d) {
@@ -132,6 +141,29 @@ func (l *Liveness) Extend(ms int64) {
 func (l *Liveness) Slow(id int32, now int64) bool {
 	p := l.brokers[id]
 	return p != nil && l.slow(p, now)
+}
+
+// Full says that a directory of a broker has no room for records, by the broker's last word. A replica whose directory is not known,
+// the zero id, may lie in any: it counts when all of them are full.
+func (l *Liveness) Full(id int32, dir meta.UUID) bool {
+	p := l.brokers[id]
+	switch {
+	case p == nil:
+		return false
+	case dir.IsZero():
+		return len(p.full) > 0 && len(p.full) == p.dirs
+	}
+	return slices.Contains(p.full, dir)
+}
+
+// AnyFull says that some broker has a directory without room.
+func (l *Liveness) AnyFull() bool {
+	for _, p := range l.brokers {
+		if len(p.full) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *Liveness) slow(p *pulse, now int64) bool {

@@ -92,7 +92,8 @@ func (s *stage) static(args ...string) {
 }
 
 func (s *stage) cluster() *Cluster {
-	return &Cluster{Image: s.im, Static: s.st, NodeID: 1, Slow: func(id int32) bool { return s.live != nil && s.live.Slow(id, s.now) }, Rand: func(int) int { return 0 }, NewID: func() (u meta.UUID) {
+	return &Cluster{Image: s.im, Static: s.st, NodeID: 1, Slow: func(id int32) bool { return s.live != nil && s.live.Slow(id, s.now) },
+		Full: func(id int32, dir meta.UUID) bool { return s.live != nil && s.live.Full(id, dir) }, Rand: func(int) int { return 0 }, NewID: func() (u meta.UUID) {
 		s.ids++
 		u[15] = s.ids
 		return u

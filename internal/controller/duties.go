@@ -27,6 +27,8 @@ const (
 	// growEvery is how often the topics of coordinators are compared with the brokers there are, beside the moments
 	// at which a broker joins.
 	growEvery = 5 * time.Second
+	// fullEvery is how often it is looked for leaders to be moved while some disk is full. A full disk is heard of at once.
+	fullEvery = 500 * time.Millisecond
 	// tickAgain is the rest after something could not be carried out.
 	tickAgain = 25 * time.Millisecond
 	// tickLatest is how long the loop sleeps at most.
@@ -43,7 +45,8 @@ type duties struct {
 	settle time.Duration // see there; tests have less patience
 	// When each comes next. The zero time is now.
 	preferred, offline, grow, balance time.Time
-	said                              string // the last complaint
+	full                              time.Time // looked at while some disk is full
+	said                              string    // the last complaint
 	saidAt                            time.Time
 
 	mu struct {
@@ -184,7 +187,8 @@ func (c *Controller) judge(r *reign, decisions []control.Decision) error {
 func (c *Controller) work(r *reign, now time.Time) {
 	offline, grow, preferred := c.due.take(now)
 	balance := !now.Before(c.due.balance)
-	if !offline && !grow && !preferred && !balance || r.term.Ended() {
+	full := !now.Before(c.due.full) && c.pulses.anyFull()
+	if !offline && !grow && !preferred && !balance && !full || r.term.Ended() {
 		return
 	}
 	l := c.cluster(r).Layers()
@@ -197,6 +201,10 @@ func (c *Controller) work(r *reign, now time.Time) {
 		if config.AutoLeaderRebalanceEnable.Of(l) {
 			c.sweep(r, "elect preferred leaders", (*control.Cluster).SweepPreferred)
 		}
+	}
+	if full {
+		c.due.full = now.Add(fullEvery)
+		c.sweep(r, "move leaders off full disks", (*control.Cluster).SweepFull)
 	}
 	if grow {
 		c.due.grow = now.Add(growEvery)

@@ -72,6 +72,7 @@ func (c *Controller) heartbeat(conn uint64, req *kmsg.BrokerHeartbeatRequest) km
 	pulse, err := c.pulses.beat(im, control.Beat{
 		ID: req.BrokerID, Epoch: req.BrokerEpoch, Seen: req.CurrentMetadataOffset, Conn: conn,
 		Fence: req.WantFence, Shutdown: req.WantShutdown, LostDirs: uuids(req.OfflineLogDirs),
+		FullDirs: uuids(req.CordonedLogDirs),
 	})
 	switch {
 	case !leads, err != nil && req.BrokerEpoch > im.Revision():

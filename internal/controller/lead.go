@@ -187,7 +187,7 @@ func (c *Controller) settle(r *reign) error {
 }
 
 func (c *Controller) cluster(r *reign) *control.Cluster {
-	return &control.Cluster{Image: r.ahead, Static: c.o.Static, NodeID: c.o.NodeID, NewID: c.o.NewID, Rand: c.o.Rand, Slow: c.pulses.slow}
+	return &control.Cluster{Image: r.ahead, Static: c.o.Static, NodeID: c.o.NodeID, NewID: c.o.NewID, Rand: c.o.Rand, Slow: c.pulses.slow, Full: c.pulses.full}
 }
 
 func (c *Controller) serve(r *reign, o *op) outcome {

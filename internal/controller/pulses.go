@@ -93,9 +93,13 @@ func (p *pulses) beat(im *meta.Image, b control.Beat) (control.Pulse, *control.E
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	was := p.mu.live.AnyFull()
 	pulse, err := p.mu.live.Beat(im, b, p.nowLocked())
 	if err != nil {
 		return pulse, err
+	}
+	if len(b.FullDirs) > 0 && !was {
+		p.nudge()
 	}
 	if b.Conn != localConn && len(p.mu.conns) < maxConns {
 		p.mu.conns[b.Conn] = b.ID
@@ -153,6 +157,18 @@ func (p *pulses) slow(id int32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mu.live.Slow(id, p.nowLocked())
+}
+
+func (p *pulses) full(id int32, dir meta.UUID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.live.Full(id, dir)
+}
+
+func (p *pulses) anyFull() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.live.AnyFull()
 }
 
 // begin is for a new term.

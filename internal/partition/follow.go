@@ -3,6 +3,7 @@ package partition
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -296,7 +297,12 @@ func (f *Follower) append(raw []byte) error {
 	from := p.log.End()
 	cfg := p.topic.cfg.Load()
 	now := p.set.now()
-	err := p.log.AppendFollower(raw, f.epoch, now)
+	// The reserve is for what this broker must go on writing, its coordinators and the cluster's store among them. A
+	// follower without room falls out of the in-sync set, and comes back when there is some.
+	err := p.dir.d.Writable(int64(len(raw)))
+	if err == nil || strings.HasPrefix(p.tp.Topic, "__") {
+		err = p.log.AppendFollower(raw, f.epoch, now)
+	}
 	end := p.log.End()
 	if end == from && err == nil {
 		err = errStill

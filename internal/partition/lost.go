@@ -13,3 +13,15 @@ func (s *Set) LostDirs() []meta.UUID {
 	}
 	return out
 }
+
+// FullDirs is the ids of the log directories whose disk is full to its reserve, for the heartbeat: the controller moves
+// leadership off them to brokers that have room.
+func (s *Set) FullDirs() []meta.UUID {
+	var out []meta.UUID
+	for _, d := range s.dirs {
+		if d.d.AtReserve() && !d.failed.Load() {
+			out = append(out, d.d.ID())
+		}
+	}
+	return out
+}

@@ -502,6 +502,10 @@ func (d *Dir) Writable(n int64) error {
 // the first write.
 func (d *Dir) WatchReserve(fn func(reached bool, left, reserve int64)) { d.onReserve = fn }
 
+// AtReserve says that the free space is below the reserve, as far as it is known: from the first write that was refused, or checkpoint
+// that saw it, until there is room to spare.
+func (d *Dir) AtReserve() bool { return d.short.Load() }
+
 func (d *Dir) tellReserve(reached bool, left int64) {
 	if d.short.CompareAndSwap(!reached, reached) && d.onReserve != nil {
 		d.onReserve(reached, max(left, 0), d.reserve.Load())

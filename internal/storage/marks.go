@@ -38,10 +38,10 @@ func (d *Dir) checkpointAs(all, stop bool) error {
 	}
 	d.markMu.Lock()
 	defer d.markMu.Unlock()
-	d.full.Store(true) // look at the free space now and then even when little is written
-	if d.short.Load() {
-		_ = d.Writable(0) // nobody may try to write any more: that there is room again is told all the same
-	}
+	// Look at the free space now and then even when little is written; that the reserve is reached, and that there is room
+	// again, is told when nobody tries to write, too.
+	d.full.Store(true)
+	_ = d.Writable(0)
 	if err := d.raiseStarts(); err != nil {
 		return err
 	}
