@@ -56,7 +56,7 @@ func main() {
 	all := []struct {
 		name string
 		fn   func()
-	}{{"start", start}, {"conns", conns}, {"partitions", manyPartitions}, {"throughput", throughput}, {"raw", raw}, {"recovery", recovery}}
+	}{{"start", start}, {"conns", conns}, {"partitions", manyPartitions}, {"throughput", throughput}, {"raw", raw}, {"recovery", recovery}, {"txn", txns}}
 	want, bad := os.Args[1:], 0
 	for _, b := range all {
 		if len(want) > 0 && !slices.Contains(want, b.name) {
