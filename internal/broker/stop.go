@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/milena-mq/milena/internal/config"
+	"github.com/milena-mq/milena/internal/coord"
 	"github.com/milena-mq/milena/internal/group"
 	"github.com/milena-mq/milena/internal/shard"
 )
@@ -45,8 +46,19 @@ func (b *Broker) fail(err error) {
 }
 
 func (b *Broker) watch() {
+	// A store that lives here can end by itself: its member was removed from the quorum.
+	store, _ := b.store.(*coord.Etcd)
+	var ended <-chan struct{}
+	if store != nil {
+		ended = store.Done()
+	}
 	select {
 	case <-b.ctl.Failed():
+	case <-ended:
+		if err := store.Err(); err != nil {
+			b.fail(err)
+		}
+		return
 	case <-b.done:
 		return
 	}
