@@ -33,7 +33,7 @@ func txns() {
 				ds := transactions(brokers[k], size, seconds)
 				rate[k] = append(rate[k], float64(len(ds))/seconds.Seconds())
 				p := percentiles(ds)
-				p50[k], p99[k] = append(p50[k], p(0.50)), append(p99[k], p(0.99))
+				p50[k], p99[k] = append(p50[k], p(50)), append(p99[k], p(99))
 			}
 		}
 		for _, k := range names {
