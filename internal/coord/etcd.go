@@ -497,7 +497,7 @@ func (e *Etcd) watchServer() {
 	why := e.log.reason()
 	err := fmt.Errorf("%w: the engine of this member has stopped: %s", ErrClosed, why)
 	if strings.Contains(why, "removed") {
-		err = fmt.Errorf("%w: broker %d was removed from the quorum; start it with join instead of cluster", ErrClosed, e.id.NodeID)
+		err = fmt.Errorf("%w: broker %d was removed from the quorum; start it with join instead of cluster, or, where it was added again, remove %s first", ErrClosed, e.id.NodeID, e.srv.Cfg.MemberDir())
 	}
 	e.mu.Lock()
 	closed, t := e.mu.closed, e.mu.term
