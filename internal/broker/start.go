@@ -202,11 +202,6 @@ func (b *Broker) lead(ctx context.Context) (err error) {
 		return err
 	}
 	b.clusterID = b.ctl.Image().ClusterID()
-	for _, d := range b.open {
-		if err := d.Adopt(b.clusterID, b.nodeID); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -324,6 +319,12 @@ func idle(ms int64) time.Duration {
 func (b *Broker) register(ctx context.Context) error {
 	if _, err := b.member.Register(ctx); err != nil {
 		return err
+	}
+	// Only now: a broker that is refused, for its number or its cluster, leaves its directories as they were.
+	for _, d := range b.open {
+		if err := d.Adopt(b.clusterID, b.nodeID); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()

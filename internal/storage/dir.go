@@ -233,7 +233,10 @@ func (d *Dir) checkIdentity(o DirOptions) error {
 	if !ok {
 		node = p["broker.id"]
 	}
-	if node != strconv.Itoa(int(o.NodeID)) {
+	// A directory that no cluster has taken holds nothing: its broker may have been refused, for example because its
+	// number is another one's, and come again with a better one.
+	fresh := p["cluster.id"] == ""
+	if node != strconv.Itoa(int(o.NodeID)) && !fresh {
 		return fmt.Errorf("%w: node.id is %s there, %d here", ErrForeign, node, o.NodeID)
 	}
 	if o.ClusterID != "" && p["cluster.id"] != "" && p["cluster.id"] != o.ClusterID {
@@ -248,7 +251,7 @@ func (d *Dir) checkIdentity(o DirOptions) error {
 		}
 		return d.writeIdentity(o.ClusterID, o.NodeID)
 	}
-	if o.ClusterID != "" && p["cluster.id"] == "" {
+	if fresh && (o.ClusterID != "" || node != strconv.Itoa(int(o.NodeID))) {
 		return d.writeIdentity(o.ClusterID, o.NodeID)
 	}
 	return nil
