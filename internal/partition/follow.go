@@ -141,6 +141,8 @@ func (f *Follower) Take(a Answer) (Next, error) {
 	switch {
 	case a.Code == kerr.OffsetOutOfRange.Code && !a.Known:
 		return Next{Step: Bound}, nil
+	case a.Code == kerr.OffsetOutOfRange.Code && (a.LogStart < 0 || a.LogEnd < a.LogStart):
+		in.Kind = isr.Lost // no log looks like that
 	case a.Code == kerr.OffsetOutOfRange.Code:
 		in.Kind, in.LeaderStart, in.LeaderEnd = isr.OutOfRange, a.LogStart, a.LogEnd
 	case a.Code == kerr.FencedLeaderEpoch.Code:

@@ -91,3 +91,46 @@ func TestFollowerRoleEnds(t *testing.T) {
 		t.Errorf("deleted: %+v", n)
 	}
 }
+
+// FuzzLeadersAnswer: whatever a leader sends, a follower keeps whole batches that continue its log, or says that something
+// is wrong. It never panics, and never acknowledges what it does not have.
+func FuzzLeadersAnswer(f *testing.F) {
+	good := records(f, batchSpec, "a", "b")
+	good.SetLeaderEpoch(1)
+	f.Add([]byte(good), int64(2), int64(0), int16(0), int32(-1), int64(-1))
+	f.Add(append(append([]byte{}, good...), good...), int64(1)<<62, int64(1)<<62, int16(0), int32(7), int64(3))
+	f.Add([]byte{}, int64(-1), int64(-5), int16(1), int32(0), int64(0))
+	f.Add([]byte{}, int64(-1), int64(9), int16(74), int32(0), int64(0))
+	f.Add([]byte(good[:40]), int64(0), int64(0), int16(-7), int32(0), int64(0))
+	f.Fuzz(func(t *testing.T, raw []byte, hw, start int64, code int16, divEpoch int32, divEnd int64) {
+		w := newWorld(t, memfs.New(), 1)
+		id := meta.UUID{0: 1, 15: 1}
+		w.apply(meta.PutTopic("t", meta.TopicRecord{ID: id, Partitions: 1}), meta.PutPartition(id, 0, &meta.Partition{Replicas: []int32{1, 2}, ISR: []int32{1, 2}, Leader: 2, LeaderEpoch: 1}))
+		w.start()
+		w.set.Apply(w.im, nil)
+		defer w.stop()
+		p := w.get("t", 0)
+		fo := p.Follower()
+		n := fo.Begin()
+		for _, a := range []Answer{
+			{Code: code, HW: hw, LogStart: start, Records: raw, Diverging: divEnd >= 0, DivEpoch: divEpoch, DivEnd: divEnd},
+			{HW: hw, LogStart: start, Records: raw},
+			{Code: code, Known: true, LogStart: start, LogEnd: hw},
+		} {
+			n, _ = fo.Take(a)
+			for n.Step == Sync {
+				w.set.Sync([]*Follower{fo})
+				n = fo.Synced()
+			}
+			if n.Step == Ask && n.Offset != p.LogEnd() {
+				t.Fatalf("asks at %d, the log ends at %d", n.Offset, p.LogEnd())
+			}
+			if n.Step == Ask && n.Offset >= hw && p.log.Flushed() < n.Offset {
+				t.Fatalf("acknowledges %d of %d on disk", n.Offset, p.log.Flushed())
+			}
+			if p.HW() > p.LogEnd() || p.HW() > p.log.Flushed() {
+				t.Fatalf("high watermark %d, flushed %d, end %d", p.HW(), p.log.Flushed(), p.LogEnd())
+			}
+		}
+	})
+}

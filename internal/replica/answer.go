@@ -108,6 +108,9 @@ func (f *fetcher) take(fl *flight, id [16]byte, r *kmsg.FetchResponseTopicPartit
 	switch {
 	case err != nil:
 		f.m.stats.failures.Add(1)
+		if p.failed&(p.failed-1) != 0 {
+			break // at the first time, the second, the fourth: what stays wrong does not fill the log
+		}
 		f.m.log.Warn("fetch from leader not taken", "partition", p.f.Partition().TopicPartition().String(), "leader", f.source.leader, "err", err)
 	case a.Code != 0:
 		f.m.stats.failures.Add(1)
