@@ -286,9 +286,11 @@ func (l *Log) loadProducersLocked(trusted, end int64) error {
 			return err
 		}
 	}
-	if from < 0 {
+	if base := l.mu.segs[0].base; from < base {
+		// Also when there is a snapshot, but older than the first record that is left: what a producer wrote between the two
+		// is gone, and one that goes on where it stopped would be refused for ever. A producer not known may go on anywhere.
 		l.mu.producers.Reset()
-		from = l.mu.segs[0].base
+		from = base
 	}
 	if from < end {
 		if err := l.replayLocked(from, end); err != nil {
