@@ -49,12 +49,32 @@ func changed(req kmsg.Request, resp kmsg.Response) func(*meta.Image) bool {
 		if out, ok := resp.(*kmsg.IncrementalAlterConfigsResponse); ok && !req.ValidateOnly {
 			return alteredShows(req, out)
 		}
+	case *kmsg.UpdateFeaturesRequest:
+		if out, ok := resp.(*kmsg.UpdateFeaturesResponse); ok && out.ErrorCode == 0 && !req.ValidateOnly {
+			return featuresShow(req, out)
+		}
 	case *kmsg.UnregisterBrokerRequest:
 		if out, ok := resp.(*kmsg.UnregisterBrokerResponse); ok && out.ErrorCode == 0 {
 			return func(im *meta.Image) bool { return im.Broker(req.BrokerID) == nil }
 		}
 	}
 	return nil
+}
+
+func featuresShow(req *kmsg.UpdateFeaturesRequest, out *kmsg.UpdateFeaturesResponse) func(*meta.Image) bool {
+	for i := range out.Results {
+		if out.Results[i].ErrorCode != 0 {
+			return nil // all or none: nothing has changed
+		}
+	}
+	return func(im *meta.Image) bool {
+		for i := range req.FeatureUpdates {
+			if u := &req.FeatureUpdates[i]; im.Features()[u.Feature] != u.MaxVersionLevel {
+				return false
+			}
+		}
+		return true
+	}
 }
 
 func createdShows(out *kmsg.CreateTopicsResponse) func(*meta.Image) bool {

@@ -203,6 +203,8 @@ func errorsOf(resp kmsg.Response) []int16 {
 		return []int16{r.ErrorCode}
 	case *kmsg.UnregisterBrokerResponse:
 		return []int16{r.ErrorCode}
+	case *kmsg.UpdateFeaturesResponse:
+		return []int16{r.ErrorCode}
 	case *kmsg.AddRaftVoterResponse:
 		return []int16{r.ErrorCode}
 	case *kmsg.RemoveRaftVoterResponse:

@@ -19,8 +19,11 @@ const Format = 1
 // Features is the level at which a new cluster finalizes each feature. A feature is here only once
 // the APIs it promises are served (kafka.md trap 2).
 func Features() map[string]int16 {
-	return map[string]int16{"metadata.version": 30, FeatureELR: 1, FeatureTransactions: 2}
+	return map[string]int16{metadataVersion: 30, FeatureELR: 1, FeatureTransactions: 2}
 }
+
+// metadataVersion is what clients and tools read as the release of Kafka.
+const metadataVersion = "metadata.version"
 
 // FeatureTransactions is the feature by which transactions follow KIP-890: 0 and 1 as before it, 2 with a new epoch
 // at every end.

@@ -113,6 +113,16 @@ func (s *stage) cluster2(c *Cluster, cmd, name string, args map[string]string, n
 			ms = append(ms, Reassignment{Topic: tp.Topic, Partition: tp.Partition, Target: ints(args["to"])})
 		}
 		s.done(c.Throttle(ms, int64(num("rate", 1000))))
+	case "update":
+		ws := []FeatureUpdate{{Name: name, Level: int16(num("level", 0)), Type: UpgradeType(num("type", 1))}}
+		if v, ok := args["and"]; ok {
+			ws = append(ws, FeatureUpdate{Name: v, Level: int16(num("level", 0)), Type: UpgradeType(num("type", 1))})
+		}
+		p, errs := c.UpdateFeatures(ws, num("dry", 0) == 1)
+		for _, e := range errs {
+			s.refusal(e)
+		}
+		s.done(p, nil)
 	case "unthrottle":
 		s.done(c.Unthrottle())
 	case "balance":

@@ -225,6 +225,20 @@ func (c *Controller) ElectLeaders(ctx context.Context, typ control.ElectionType,
 	return res, nil
 }
 
+// UpdateFeatures finalizes other levels of features, all or none; one error, or nil, for each wish.
+func (c *Controller) UpdateFeatures(ctx context.Context, wishes []control.FeatureUpdate, validateOnly bool) []*control.Error {
+	var res []*control.Error
+	_, err := c.do(ctx, func(cl *control.Cluster) (control.Plan, error) {
+		p, r := cl.UpdateFeatures(wishes, validateOnly)
+		res = r
+		return p, nil
+	})
+	if err == nil {
+		return res
+	}
+	return all(len(wishes), wireError(err))
+}
+
 // UnregisterBroker forgets a broker; BROKER_ID_NOT_REGISTERED when there is none of that id. A broker that still runs
 // registers again.
 func (c *Controller) UnregisterBroker(ctx context.Context, id int32) error {

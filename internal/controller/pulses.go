@@ -2,6 +2,7 @@ package controller
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +33,7 @@ type pulses struct {
 		conns  map[uint64]int32 // the broker that last beat on a connection
 		last   int64            // when the machine was last seen running
 		paused bool             // it stood still since somebody asked
-		kept   *control.Beat    // a broker that needs no heartbeats of its own; see keep
+		kept   []control.Beat   // of brokers that need no heartbeats of their own; see keep
 	}
 }
 
@@ -133,9 +134,9 @@ func (p *pulses) decide(im *meta.Image) (ds []control.Decision, paused bool) {
 	defer p.mu.Unlock()
 	now := p.nowLocked()
 	p.mu.live.Sync(im, now)
-	if p.mu.kept != nil {
-		p.mu.kept.Seen = im.Revision()
-		_, _ = p.mu.live.Beat(im, *p.mu.kept, now) // refused once it has registered anew
+	for _, b := range p.mu.kept {
+		b.Seen = im.Revision()
+		_, _ = p.mu.live.Beat(im, b, now) // refused once it has registered anew
 	}
 	paused, p.mu.paused = p.mu.paused, false
 	return p.mu.live.Decide(im, now), paused
@@ -146,7 +147,7 @@ func (p *pulses) decide(im *meta.Image) (ds []control.Decision, paused bool) {
 func (p *pulses) next(im *meta.Image) (time.Duration, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mu.kept != nil {
+	if len(p.mu.kept) > 0 {
 		return 0, false // its broker is heard whenever somebody asks
 	}
 	at, ok := p.mu.live.Next(im)
@@ -189,5 +190,6 @@ func (p *pulses) drained(id int32, epoch, rev int64) {
 func (p *pulses) keep(id int32, epoch int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.mu.kept = &control.Beat{ID: id, Epoch: epoch, Conn: localConn}
+	p.mu.kept = slices.DeleteFunc(p.mu.kept, func(b control.Beat) bool { return b.ID == id })
+	p.mu.kept = append(p.mu.kept, control.Beat{ID: id, Epoch: epoch, Conn: localConn})
 }
