@@ -133,7 +133,9 @@ func (f *Follower) Step(_ det.Instant, in FollowerIn) FollowerOut {
 		switch {
 		case in.LeaderEnd < f.end:
 			return FollowerOut{Act: Truncate, Offset: in.LeaderEnd, HW: f.hw}
-		case in.LeaderStart > f.end:
+		case in.LeaderStart > f.end, in.LeaderStart == f.end && f.last >= 0:
+			// Also where they meet: the leader has nothing of this log, and does not know its last epoch any more. What is
+			// here was never compared, and with it what it says of producers: sequences that the cluster never accepted.
 			return FollowerOut{Act: Restart, Offset: in.LeaderStart, HW: f.hw}
 		}
 		return f.ask(Retry)

@@ -205,6 +205,10 @@ func (p *Partition) diverges(r ReadRequest, out *ReadResult) (bool, error) {
 		out.Diverging, out.DivergingEpoch, out.DivergingEnd = true, epoch, end
 		return true, nil
 	}
+	if start := p.log.Start(); r.Replica >= 0 && r.Offset == start && r.LastEpoch < p.log.EpochAt(start) {
+		// The follower's records all lie below this log, and their epochs are forgotten here: it begins anew.
+		return false, kerr.OffsetOutOfRange
+	}
 	return false, nil
 }
 

@@ -189,7 +189,8 @@ func (r *replica) fetch(q question, answer func(answered)) {
 			return
 		}
 	}
-	if q.offset > r.log.End() || q.offset < r.log.Start() {
+	strange := q.offset == r.log.Start() && q.lastEpoch >= 0 && q.lastEpoch < r.log.EpochAt(q.offset)
+	if q.offset > r.log.End() || q.offset < r.log.Start() || r.b.w.o.Rules.Strange(strange) {
 		send(isr.FollowerIn{Kind: isr.OutOfRange, LeaderStart: r.log.Start(), LeaderEnd: r.log.End()}, nil)
 		return
 	}

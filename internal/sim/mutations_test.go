@@ -55,6 +55,8 @@ var mutations = []struct {
 		[]string{"healed"}},
 	{"what was never compared is shown", 81, deletes, func(r *Rules) { r.Unseen = func(bool) bool { return false } },
 		[]string{"logs agree below the HW", "readers see what is committed"}},
+	{"records of a forgotten epoch are kept", 0, deletes, func(r *Rules) { r.Strange = func(bool) bool { return false } },
+		[]string{"healed", "one value per offset", "logs agree below the HW"}},
 	{"sequence numbers are not checked", 0, plain, func(r *Rules) {
 		r.Known = func(producer.Verdict, error) (producer.Verdict, error) { return producer.Verdict{}, nil }
 	}, []string{"each record once and in order"}},

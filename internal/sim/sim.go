@@ -45,6 +45,9 @@ type Rules struct {
 	Overtaken func(bool) bool
 	// Behind is what a leader makes of a follower whose log begins below its own.
 	Behind func(bool) bool
+	// Strange is what a leader makes of a follower that comes to the beginning of its log from an epoch that it has
+	// forgotten.
+	Strange func(bool) bool
 	// Unseen is what a follower makes of a leader whose log begins above its own.
 	Unseen func(bool) bool
 }
@@ -71,6 +74,7 @@ func Right() Rules {
 		Low:       func(_, all int64) int64 { return all },
 		Overtaken: func(o bool) bool { return o },
 		Behind:    func(b bool) bool { return b },
+		Strange:   func(s bool) bool { return s },
 		Unseen:    func(u bool) bool { return u },
 	}
 }
