@@ -183,6 +183,32 @@ func (k *carrier) progress(copied map[partition]int64) Progress {
 	return p
 }
 
+// elect moves leaders. Kafka does so by itself only when the old one leaves the replicas; where merely the
+// order has changed it goes on. A broker that has just caught up may be refused for a moment; whom a few
+// looks do not help the controller's own sweep elects later.
+func (k *carrier) elect(ctx context.Context, want map[string][]int32) error {
+	const looks = 5
+	for range looks {
+		if len(want) == 0 {
+			return nil
+		}
+		es, err := k.c.ElectLeaders(ctx, false, want)
+		if err != nil {
+			return err
+		}
+		want = map[string][]int32{}
+		for _, e := range es {
+			if e.Result == kerr.PreferredLeaderNotAvailable.Message {
+				want[e.Topic] = append(want[e.Topic], e.Partition)
+			}
+		}
+		if len(want) > 0 && !pause(ctx, k.o.Every) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 // finish elects the leaders that the plan wants and takes the throttle away.
 func (k *carrier) finish(ctx context.Context) error {
 	elect, topics := map[string][]int32{}, map[string]bool{}
@@ -193,13 +219,7 @@ func (k *carrier) finish(ctx context.Context) error {
 			elect[m.Topic] = append(elect[m.Topic], m.Partition)
 		}
 	}
-	var bad []error
-	if len(elect) > 0 {
-		// Kafka moves a leader by itself only when it leaves the replicas; where merely the order has
-		// changed the old one goes on. What cannot be elected now the controller's own sweep elects later.
-		_, err := k.c.ElectLeaders(ctx, false, elect)
-		bad = append(bad, err)
-	}
+	bad := []error{k.elect(ctx, elect)}
 	if k.o.Throttle > 0 {
 		bad = append(bad, k.c.Unthrottle(ctx, sortedKeys(topics)))
 	}
