@@ -120,7 +120,7 @@ func (s *server) mode() string {
 
 func (s *server) ready(t *testing.T) {
 	t.Helper()
-	for end := time.Now().Add(60 * time.Second); s.mode() == ""; again(20 * time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); s.mode() == ""; lookAgain(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			b, _ := os.ReadFile(filepath.Join(s.dir, "out"))
 			t.Fatalf("server %s does not serve: %s", s.client, b[max(0, len(b)-2000):])
@@ -130,7 +130,7 @@ func (s *server) ready(t *testing.T) {
 
 func leader(t *testing.T, all []*server) *server {
 	t.Helper()
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); again(20 * time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); lookAgain(20 * time.Millisecond) {
 		for _, s := range all {
 			if s.cmd != nil && s.mode() == "leader" {
 				return s
@@ -278,7 +278,7 @@ func (w *writer) confirmed() int {
 
 func (w *writer) after(t *testing.T, ctx context.Context, n int) {
 	t.Helper()
-	for from := w.confirmed(); w.confirmed() < from+n; again(5 * time.Millisecond) {
+	for from := w.confirmed(); w.confirmed() < from+n; lookAgain(5 * time.Millisecond) {
 		if ctx.Err() != nil {
 			t.Fatalf("writer %d does not go on after %d", w.id, from)
 		}

@@ -95,7 +95,7 @@ func idle(t *testing.T, ctx context.Context, s *Store) {
 		if !busy {
 			return
 		}
-		again(time.Millisecond)
+		lookAgain(time.Millisecond)
 	}
 	t.Fatal("the snapshot does not end")
 }
@@ -110,7 +110,7 @@ func TestTermsAreProven(t *testing.T) {
 		if ctx.Err() != nil {
 			t.Fatal("never proven")
 		}
-		again(time.Millisecond)
+		lookAgain(time.Millisecond)
 	}
 	e.mu.Lock()
 	e.nodes["/a/b/ctl"].version++ // another controller; the watch does not fire
@@ -134,7 +134,7 @@ func TestOneCandidateAfterTheOther(t *testing.T) {
 		got <- term
 	}()
 	for len(e.below(nodeElect)) < 2 {
-		again(time.Millisecond)
+		lookAgain(time.Millisecond)
 	}
 	select {
 	case <-got:
@@ -565,5 +565,5 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-// again is the rest between two looks at something that nobody announces, always within a bound that the caller keeps.
-func again(d time.Duration) { <-time.After(d) }
+// lookAgain is the rest between two looks at something that nobody announces, always within a bound that the caller keeps.
+func lookAgain(d time.Duration) { <-time.After(d) }
