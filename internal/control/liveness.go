@@ -170,6 +170,18 @@ func (l *Liveness) slow(p *pulse, now int64) bool {
 	return p.conn != 0 && p.seen < p.want && now-p.wantAt > l.sessionMs
 }
 
+// Hindered lists the brokers that are slow or have a full directory: elections pass over them.
+func (l *Liveness) Hindered(now int64) []int32 {
+	var out []int32
+	for id, p := range l.brokers {
+		if l.slow(p, now) || len(p.full) > 0 {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // Begin is for a new controller: brokers that it never heard get a session to be heard in. Those may be brokers that
 // beat to other members only and learn now who leads.
 func (l *Liveness) Begin(now int64) {

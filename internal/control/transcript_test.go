@@ -94,10 +94,10 @@ func (s *stage) static(args ...string) {
 func (s *stage) cluster() *Cluster {
 	return &Cluster{Image: s.im, Static: s.st, NodeID: 1, Slow: func(id int32) bool { return s.live != nil && s.live.Slow(id, s.now) },
 		Full: func(id int32, dir meta.UUID) bool { return s.live != nil && s.live.Full(id, dir) }, Rand: func(int) int { return 0 }, NewID: func() (u meta.UUID) {
-		s.ids++
-		u[15] = s.ids
-		return u
-	}}
+			s.ids++
+			u[15] = s.ids
+			return u
+		}}
 }
 
 // apply carries a plan out; after each step the image must be whole.

@@ -544,3 +544,22 @@ func TestWhoJoinsBringsHisOwnClusterAlong(t *testing.T) {
 		t.Errorf("ready: %v", err)
 	}
 }
+
+func TestLeadershipLeavesAFullDiskAndComesBack(t *testing.T) {
+	r := newRig(t)
+	r.three()
+	r.topic("t", 3, 1, 2, 3)
+	r.topic("solo", 1, 3)
+	n := r.nodes[3]
+	b := *n.beats.Load()
+	b.Version = 2
+	b.CordonedLogDirs = [][16]byte{{1, 3}, {2, 3}}
+	n.beats.Store(&b)
+	r.until("it leads only what nobody else can", func(im *meta.Image) bool { return led(im, 3) == 1 })
+	if im := r.leader().ctl.Image(); im.Broker(3).Fenced || !slices.Contains(im.Partition("t", 2).ISR, 3) {
+		t.Errorf("%+v %+v", im.Broker(3), im.Partition("t", 2))
+	}
+	b.CordonedLogDirs = nil
+	n.beats.Store(&b)
+	r.until("it leads what it is preferred for", func(im *meta.Image) bool { return led(im, 3) == 2 })
+}

@@ -46,6 +46,7 @@ type duties struct {
 	// When each comes next. The zero time is now.
 	preferred, offline, grow, balance time.Time
 	full                              time.Time // looked at while some disk is full
+	hindered                          []int32   // whom elections pass over
 	said                              string    // the last complaint
 	saidAt                            time.Time
 
@@ -96,17 +97,32 @@ func (c *Controller) wakePreferred(answers []control.ISRAnswer) {
 	home := slices.ContainsFunc(answers, func(a control.ISRAnswer) bool {
 		return a.State != nil && a.State.Leader != a.State.Replicas[0] && slices.Contains(a.State.ISR, a.State.Replicas[0])
 	})
-	if !home {
-		return
+	if home {
+		c.due.comesHome()
 	}
+}
+
+// comesHome notes that leadership can go back somewhere, now that the reason why it left is over.
+func (d *duties) comesHome() {
 	now := time.Now()
-	c.due.mu.Lock()
-	defer c.due.mu.Unlock()
-	if c.due.mu.homeFirst.IsZero() {
-		c.due.mu.homeFirst = now
-		defer c.due.nudge() // the loop sleeps until something that was due before
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.mu.homeFirst.IsZero() {
+		d.mu.homeFirst = now
+		defer d.nudge() // the loop sleeps until something that was due before
 	}
-	c.due.mu.homeLast = now
+	d.mu.homeLast = now
+}
+
+// freed notes brokers that elections passed over (control.Liveness.Hindered) and that lead again like any other.
+func (d *duties) freed(hindered []int32) {
+	for _, id := range d.hindered {
+		if !slices.Contains(hindered, id) {
+			d.comesHome()
+			break
+		}
+	}
+	d.hindered = hindered
 }
 
 // take says what is due, and takes its reasons away.
@@ -158,6 +174,7 @@ func (c *Controller) tick(r *reign) time.Duration {
 		c.complain("carry out a verdict", err)
 		return tickAgain
 	}
+	c.due.freed(c.pulses.hindered())
 	c.work(r, time.Now())
 	wait := c.due.next(time.Now())
 	if d, ok := c.pulses.next(r.ahead); ok {

@@ -154,6 +154,12 @@ func (p *pulses) next(im *meta.Image) (time.Duration, bool) {
 	return time.Duration(at)*time.Millisecond - time.Since(p.began), ok
 }
 
+func (p *pulses) hindered() []int32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.live.Hindered(p.nowLocked())
+}
+
 func (p *pulses) slow(id int32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
