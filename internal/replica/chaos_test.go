@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/milena-mq/milena/internal/det"
 	"github.com/milena-mq/milena/internal/peer"
 )
 
@@ -76,7 +77,13 @@ func (n *node) dialThrough(x *cuts) func(ctx context.Context, addr string) (link
 // networks, while clients write with acks=all to whoever believes to lead. Nothing that was acknowledged is lost or
 // moved, and in the end all logs are equal (I1, I2, I11, I39).
 func TestChaos(t *testing.T) {
-	rounds := 14
+	for _, min := range []string{"2", "1"} {
+		t.Run("min.insync.replicas="+min, func(t *testing.T) { chaos(t, min) })
+	}
+}
+
+func chaos(t *testing.T, min string) {
+	rounds := 7
 	if s := os.Getenv("MILENA_SOAK"); s != "" {
 		rounds = 300
 		if n, err := strconv.Atoi(s); err == nil && n > 1 {
@@ -84,12 +91,13 @@ func TestChaos(t *testing.T) {
 		}
 	}
 	c := newCluster(t, 3)
+	c.rand = det.NewRand(uint64(rounds) + uint64(len(min)))
 	x := &cuts{}
 	c.static["replica.lag.time.max.ms"] = "300"
 	c.dial = func(n *node) func(context.Context, string) (link, error) { return n.dialThrough(x) }
 	c.start()
 	const parts = 4
-	c.topic("t", map[string]string{"min.insync.replicas": "2"}, all3, []int32{2, 3, 1}, []int32{3, 1, 2}, []int32{1, 3, 2})
+	c.topic("t", map[string]string{"min.insync.replicas": min}, all3, []int32{2, 3, 1}, []int32{3, 1, 2}, []int32{1, 3, 2})
 	var mu sync.Mutex
 	acked := map[string]map[int64]string{}
 	twice := 0

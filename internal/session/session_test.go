@@ -274,3 +274,43 @@ func TestTheNextRequestEndsTheWaitOfTheOneBefore(t *testing.T) {
 		t.Fatalf("%v, %d: a request that was answered was told", err, ended)
 	}
 }
+
+// TestAFollowerThatBeginsAnewIsTold the high watermark once more: after a divergence, and in another leader epoch.
+func TestAFollowerThatBeginsAnewIsTold(t *testing.T) {
+	c := cache(10)
+	p := []Partition{{Key: Key{Topic: "t"}, LeaderEpoch: 1}}
+	x, err := c.Open(0, Request{Epoch: 0, Partitions: p, Follower: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := x.Finish(0, p, []Result{{HW: 5}}, func(int) {})
+	if err != nil || id == 0 {
+		t.Fatal(id, err)
+	}
+	epoch := int32(0)
+	ask := func(r Result, changed ...Partition) bool {
+		t.Helper()
+		epoch++
+		x, err := c.Open(0, Request{ID: id, Epoch: epoch, Partitions: changed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := false
+		if _, err := x.Finish(0, x.Append(nil), []Result{r}, func(int) { told = true }); err != nil {
+			t.Fatal(err)
+		}
+		return told
+	}
+	if ask(Result{HW: 5}) {
+		t.Error("told again without reason")
+	}
+	if !ask(Result{HW: 5, Diverging: true}) || !ask(Result{HW: 5}, Partition{Key: Key{Topic: "t"}, LeaderEpoch: 1, FetchOffset: 5}) {
+		t.Error("not told after a divergence")
+	}
+	if ask(Result{HW: 5}) {
+		t.Error("told again without reason")
+	}
+	if !ask(Result{HW: 5}, Partition{Key: Key{Topic: "t"}, LeaderEpoch: 2, FetchOffset: 5}) {
+		t.Error("not told in another epoch")
+	}
+}
