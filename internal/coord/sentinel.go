@@ -36,7 +36,7 @@ const (
 	// standAfter is what a member leaves to each one before it: two that stand at once both lose.
 	standAfter = 120 * time.Millisecond
 	// standAgain is the least time between two elections that this member begins so.
-	standAgain = 5 * time.Second
+	standAgain = 2 * time.Second
 )
 
 // holdOn is the other end of the request that stays open.
