@@ -413,5 +413,8 @@ func (t *Tally) Text(colour bool) string {
 	if t.Dir != "" {
 		row("data", "  "+t.Dir, "")
 	}
+	if t.Good() {
+		b.WriteString("\nMore brokers, lines or time: milena demo --help. A cluster of your own: milena serve --help\n")
+	}
 	return b.String()
 }
