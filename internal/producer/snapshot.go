@@ -7,11 +7,13 @@ import (
 	"hash/crc32"
 )
 
-// The file of kafka.md 3.7: version int16, CRC-32C of what follows, count int32, then the entries.
+// The file of kafka.md 3.7: version int16, CRC-32C of what follows, count int32, then the entries. Behind them, where Kafka
+// looks no more, lie the batches before each producer's newest one: count int32, then id, sequence, offset, delta, timestamp.
 const (
 	snapshotVersion = 1
 	headSize        = 2 + 4 + 4
 	entrySize       = 8 + 2 + 4 + 8 + 4 + 8 + 4 + 8
+	olderSize       = 8 + 4 + 8 + 4 + 8
 )
 
 // ErrSnapshot means that a snapshot file cannot be trusted: the caller deletes it and takes the next older one.
@@ -19,7 +21,9 @@ var ErrSnapshot = errors.New("producer snapshot is corrupt")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Snapshot appends the table in Kafka's file format to dst. Only the newest batch of each producer is kept.
+// Snapshot appends the table in Kafka's file format to dst, and behind it the older batches of the window, if there are any: a
+// producer that waited for several answers when the broker went repeats all of them, and the first one repeated is not its newest.
+// Refused as out of order, it would begin a new epoch and send again what is in the log (test/cluster/run chaos).
 func (t *Table) Snapshot(dst []byte) []byte {
 	be := binary.BigEndian
 	start := len(dst)
@@ -41,8 +45,51 @@ func (t *Table) Snapshot(dst []byte) []byte {
 		dst = be.AppendUint32(dst, uint32(s.CoordinatorEpoch))
 		dst = be.AppendUint64(dst, uint64(s.TxnStart))
 	}
+	dst = t.appendOlder(dst)
 	be.PutUint32(dst[start+2:], crc32.Checksum(dst[start+6:], castagnoli))
 	return dst
+}
+
+func (t *Table) appendOlder(dst []byte) []byte {
+	be := binary.BigEndian
+	at, n := len(dst), uint32(0)
+	dst = be.AppendUint32(dst, 0)
+	for _, s := range t.Active() {
+		for _, o := range t.producers[s.ID].older {
+			dst = be.AppendUint64(dst, uint64(s.ID))
+			dst = be.AppendUint32(dst, uint32(o.lastSeq))
+			dst = be.AppendUint64(dst, uint64(o.last))
+			dst = be.AppendUint32(dst, uint32(o.delta))
+			dst = be.AppendUint64(dst, uint64(o.timestamp))
+			n++
+		}
+	}
+	if n == 0 {
+		return dst[:at]
+	}
+	be.PutUint32(dst[at:], n)
+	return dst
+}
+
+// loadOlder takes the older batches in. Each belongs to a producer that has a newest one, and comes before it.
+func (t *Table) loadOlder(b []byte) error {
+	if len(b) == 0 {
+		return nil // none, or Kafka's own file
+	}
+	be := binary.BigEndian
+	if len(b) < 4 || int64(int32(be.Uint32(b)))*olderSize != int64(len(b)-4) || len(b) == 4 {
+		return fmt.Errorf("%w: %d bytes behind the entries", ErrSnapshot, len(b))
+	}
+	for b = b[4:]; len(b) > 0; b = b[olderSize:] {
+		id := int64(be.Uint64(b))
+		s := sent{lastSeq: int32(be.Uint32(b[8:])), last: int64(be.Uint64(b[12:])), delta: int32(be.Uint32(b[20:])), timestamp: int64(be.Uint64(b[24:]))}
+		e := t.producers[id]
+		if e == nil || !e.has || len(e.older) == window-1 || s.last < 0 || s.last >= e.newest.last || len(e.older) > 0 && s.last <= e.older[len(e.older)-1].last {
+			return fmt.Errorf("%w: an older batch of producer %d up to offset %d", ErrSnapshot, id, s.last)
+		}
+		e.older = append(e.older, s)
+	}
+	return nil
 }
 
 // Load replaces the table by a snapshot. On an error, which wraps ErrSnapshot, the table is empty.
@@ -59,9 +106,11 @@ func (t *Table) Load(b []byte) error {
 		return fmt.Errorf("%w: checksum %08x, computed %08x", ErrSnapshot, want, got)
 	}
 	n := int64(int32(be.Uint32(b[6:])))
-	if b = b[headSize:]; n < 0 || n*entrySize != int64(len(b)) {
+	if b = b[headSize:]; n < 0 || n*entrySize > int64(len(b)) {
 		return fmt.Errorf("%w: %d entries in %d bytes", ErrSnapshot, n, len(b))
 	}
+	older := b[n*entrySize:]
+	b = b[:n*entrySize]
 	t.producers = make(map[int64]*entry, n)
 	for ; len(b) > 0; b = b[entrySize:] {
 		id := int64(be.Uint64(b))
@@ -80,6 +129,10 @@ func (t *Table) Load(b []byte) error {
 			e.txnStart = first
 			t.begin(id, first)
 		}
+	}
+	if err := t.loadOlder(older); err != nil {
+		t.Reset()
+		return err
 	}
 	return nil
 }

@@ -1,8 +1,10 @@
 package producer
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"os"
 	"runtime"
@@ -193,8 +195,9 @@ func TestErrorsCarryKafkasCode(t *testing.T) {
 // A snapshot with any byte flipped, or cut anywhere, must be refused: a wrong table acknowledges what it does not have.
 func TestACorruptSnapshotIsRefused(t *testing.T) {
 	var tab Table
-	for id := range int64(3) {
-		tab.Update(data(fields{"id": id, "txn": id % 2}, id))
+	for i := range int64(9) { // three batches of each: the older ones lie behind the entries
+		id := i % 3
+		tab.Update(data(fields{"id": id, "seq": i / 3, "txn": id % 2}, i))
 	}
 	good := tab.Snapshot(nil)
 	for i := range good {
@@ -209,6 +212,43 @@ func TestACorruptSnapshotIsRefused(t *testing.T) {
 	}
 	if err := tab.Load(good); err != nil || string(tab.Snapshot(nil)) != string(good) {
 		t.Fatal("a good snapshot does not come back the same:", err)
+	}
+}
+
+// What was repeated after a restart was refused as out of order, and the client sent it again under a new epoch (I5).
+func TestTheWholeWindowSurvivesASnapshot(t *testing.T) {
+	var tab, back Table
+	for i := range int64(8) {
+		tab.Update(data(fields{"seq": i}, 10+i))
+	}
+	if err := back.Load(tab.Snapshot(nil)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(8) {
+		v, err := back.Check(data(fields{"seq": i}, 30), 0)
+		if i < 3 && !errors.Is(err, kerr.OutOfOrderSequenceNumber) {
+			t.Errorf("sequence %d has left the window of five: %+v %v", i, v, err)
+		}
+		if i >= 3 && (err != nil || !v.Duplicate || v.BaseOffset != 10+i) {
+			t.Errorf("sequence %d: %+v %v", i, v, err)
+		}
+	}
+	kafkas := tab.Snapshot(nil)[:headSize+entrySize]
+	binary.BigEndian.PutUint32(kafkas[2:], crc32.Checksum(kafkas[6:], castagnoli))
+	if err := back.Load(kafkas); err != nil || back.Len() != 1 {
+		t.Errorf("a file without older batches: %v", err)
+	}
+	for _, bad := range []func(b []byte){
+		func(b []byte) { b[len(b)-olderSize] = 9 },     // of a producer that is not there
+		func(b []byte) { b[len(b)-olderSize+12] = 9 },  // above the newest
+		func(b []byte) { b[headSize+entrySize+3] = 3 }, // one more than there are
+	} {
+		b := tab.Snapshot(nil)
+		bad(b)
+		binary.BigEndian.PutUint32(b[2:], crc32.Checksum(b[6:], castagnoli))
+		if err := back.Load(b); !errors.Is(err, ErrSnapshot) || back.Len() != 0 {
+			t.Errorf("%v, %d producers", err, back.Len())
+		}
 	}
 }
 
@@ -236,6 +276,8 @@ func TestAHundredThousandProducersAreCheap(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	var tab Table
 	tab.Update(data(fields{}, 0))
+	f.Add(tab.Snapshot(nil))
+	tab.Update(data(fields{"seq": 1}, 1))
 	f.Add(tab.Snapshot(nil))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		var tab Table

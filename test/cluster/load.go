@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,8 @@ type load struct {
 
 	mu    sync.Mutex
 	codes map[string]int // answers of raw requests and probes, by name
+	// resets are the moments at which a producer gave its sequence numbers up
+	resets []string
 }
 
 // newLoad creates the topic and starts the clients: producers writers of franz-go, two readers of everything, a group of two, a
@@ -129,6 +132,7 @@ func (l *load) producer(name string, of int) error {
 		kgo.ProduceRequestTimeout(time.Second),
 		kgo.MaxBufferedRecords(2000),
 		kgo.UnknownTopicRetries(-1),
+		kgo.WithLogger(resets{l, name}),
 	)...)
 	if err != nil {
 		return err
@@ -141,6 +145,23 @@ func (l *load) producer(name string, of int) error {
 		l.produce(cl, w, time.Duration(of)*time.Second/time.Duration(max(1, l.rate)))
 	}()
 	return nil
+}
+
+// resets keeps what a producer says when it gives its sequence numbers up: from then on the client itself makes duplicates,
+// and the question is why the broker refused the old ones.
+type resets struct {
+	l    *load
+	name string
+}
+
+func (resets) Level() kgo.LogLevel { return kgo.LogLevelInfo }
+
+func (r resets) Log(_ kgo.LogLevel, msg string, keyvals ...any) {
+	if strings.Contains(msg, "failing the producer ID") || strings.Contains(msg, "bumping producer epoch") || strings.Contains(msg, "locally bumping") {
+		r.l.mu.Lock()
+		defer r.l.mu.Unlock()
+		r.l.resets = append(r.l.resets, fmt.Sprintf("%s %s %s %v", time.Now().Format("15:04:05.000"), r.name, msg, keyvals))
+	}
 }
 
 // produce sends one record every so often, without a debt above half a second: after an outage the load goes on as

@@ -47,6 +47,7 @@ type settings struct {
 	target    int64
 	trials    int
 	repeat    int
+	seed      uint64
 	clients   []string
 	keep      bool
 	only      []string
@@ -63,6 +64,7 @@ func main() {
 	flag.Int64Var(&s.target, "target", 0, "go on until so many records are acknowledged")
 	flag.IntVar(&s.trials, "trials", 20, "trials of each silence figure")
 	flag.IntVar(&s.repeat, "repeat", 1, "how often the list of faults is gone through")
+	flag.Uint64Var(&s.seed, "seed", 1, "of the chaos")
 	clients := flag.String("clients", strings.Join(silentNames, ","), "clients whose silence is measured")
 	flag.BoolVar(&s.keep, "keep", false, "keep all data and logs (kept after a failure anyway)")
 	flag.Parse()
@@ -94,6 +96,8 @@ func main() {
 	case "full":
 		runFaults(s, r, allFaults, 4*time.Second)
 		runPower(s, r)
+	case "chaos":
+		runChaos(s, r)
 	case "power":
 		runPower(s, r)
 	case "txn":

@@ -114,6 +114,13 @@ func (l *load) finish(r *report) {
 		}
 		r.say(res.Breaches == 0, res.Promise, "%s", text)
 	}
+	l.mu.Lock()
+	for i, s := range l.resets {
+		if i < 10 {
+			note("%s", s)
+		}
+	}
+	l.mu.Unlock()
 	t := l.hist.Tally()
 	fmt.Printf("   %d records sent, %d acknowledged, %d unknown, %d refused, %d in the logs; answers: %s\n", t.Sent, t.Acked, t.Unknown, t.Refused, total, l.answers())
 }
