@@ -507,3 +507,51 @@ func seesLeader(n, l *node) bool {
 	defer resp.Body.Close()
 	return resp.StatusCode == http.StatusOK
 }
+
+// A member that was cut off for so long that it gets the whole store instead of what it missed: its tail, open
+// all the time, still sees every change once and in order.
+func TestATailSurvivesASnapshot(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	nodes := cluster(t, 3, func(o *coord.EtcdOptions) { o.Tick = 0 })
+	l, term := lead(t, ctx, nodes...)
+	f := but(nodes, l)[0]
+	tail, err := f.Tail(ctx, term.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := mustAppend(t, ctx, l, term, "k", "before")
+	if b := <-tail; b.Rev != first {
+		t.Fatalf("tail: %+v", b)
+	}
+	f.Isolate()
+	for _, n := range but(nodes, f) {
+		n.CutFrom(f.Etcd)
+	}
+	const n = 900 // more than the log keeps for those who are behind
+	for i := range n {
+		mustAppend(t, ctx, l, term, fmt.Sprint("k", i%7), fmt.Sprint(i))
+	}
+	f.Rejoin()
+	for _, n := range but(nodes, f) {
+		n.MendTo(f.Etcd)
+	}
+	last := first
+	for i := range n {
+		select {
+		case b, ok := <-tail:
+			if !ok {
+				t.Fatalf("the tail ended after %d changes", i)
+			}
+			if b.Rev <= last || len(b.Changes) != 1 || string(b.Changes[0].Value) != fmt.Sprint(i) {
+				t.Fatalf("change %d shows as %+v after revision %d", i, b, last)
+			}
+			last = b.Rev
+		case <-ctx.Done():
+			t.Fatalf("the tail stands still after %d changes", i)
+		}
+	}
+	if !f.HadSnapshot() {
+		t.Error("the member caught up by its log: the test does not test what it should")
+	}
+}

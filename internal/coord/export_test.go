@@ -1,6 +1,10 @@
 package coord
 
-import "github.com/milena-mq/milena/internal/meta"
+import (
+	"path/filepath"
+
+	"github.com/milena-mq/milena/internal/meta"
+)
 
 // Crash ends the store as a crash does, as far as the others can tell: nobody is told.
 func (e *Etcd) Crash() error { return e.close(false) }
@@ -69,3 +73,12 @@ func (e *Etcd) Overtake(c meta.Change) error {
 
 // MemberID is the engine's own number of this member, as text.
 func (e *Etcd) MemberID() string { return e.srv.MemberID().String() }
+
+// MendTo is the end of CutFrom.
+func (e *Etcd) MendTo(o *Etcd) { e.srv.MendPeer(o.srv.MemberID()) }
+
+// HadSnapshot says whether this member has taken the whole store from another one.
+func (e *Etcd) HadSnapshot() bool {
+	fs, err := filepath.Glob(filepath.Join(e.srv.Cfg.SnapDir(), "*.snap"))
+	return err == nil && len(fs) > 0
+}
