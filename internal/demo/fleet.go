@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -112,6 +113,14 @@ func (f *fleet) args(c *child) []string {
 	return append(out, "--with-parent")
 }
 
+// ownEnv leaves out the settings that a person keeps in the environment for brokers of their own: one of
+// them could send these three to another cluster.
+func ownEnv(env []string) []string {
+	return slices.DeleteFunc(env, func(e string) bool {
+		return strings.HasPrefix(e, "MILENA_") && !strings.HasPrefix(e, "MILENA_DEMO_")
+	})
+}
+
 // start runs broker i. It does not wait until the broker serves.
 func (f *fleet) start(i int) error {
 	c := f.brokers[i]
@@ -122,6 +131,7 @@ func (f *fleet) start(i int) error {
 	defer out.Close()
 	cmd := exec.Command(f.program, f.args(c)...)
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Env = ownEnv(os.Environ())
 	cmd.SysProcAttr = ownGroup()
 	// A broker that was started so ends when its standard input does, which the system closes with us.
 	in, err := cmd.StdinPipe()

@@ -51,6 +51,10 @@ func fakeBroker(args []string) int {
 		fmt.Println("milena: no --listen")
 		return 1
 	}
+	if os.Getenv("MILENA_NODE_ID") != "" {
+		fmt.Println("milena: settings of somebody else's broker")
+		return 1
+	}
 	if strings.Contains(strings.Join(args, " "), "die=yes") {
 		fmt.Println("milena: the disk is on fire")
 		return 1
@@ -90,6 +94,7 @@ func program(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Setenv("MILENA_DEMO_TEST", "broker")
+	t.Setenv("MILENA_NODE_ID", "77")
 	return exe
 }
 
