@@ -399,3 +399,28 @@ func TestPartitionsOfATopicThatIsNotThere(t *testing.T) {
 		t.Errorf("%+v, %v", ps, err)
 	}
 }
+
+// Many empty partitions must not be all that a new broker gets: the load is where the bytes are.
+func TestANewBrokerGetsItsShareOfTheBytes(t *testing.T) {
+	k, c := several(t, 4, 0)
+	spread := func(n int) (out [][]int32) {
+		for i := range n {
+			out = append(out, []int32{int32(i%3) + 1, int32(i+1)%3 + 1, int32(i+2)%3 + 1})
+		}
+		return out
+	}
+	k.Topic("__consumer_offsets", 0, spread(50)...)
+	k.Topic("letters", 1000, spread(12)...)
+	plan, err := c.Plan(t.Context(), admin.PlanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Carry(t.Context(), plan, admin.CarryOptions{Parallel: 100, Every: time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range status(t, c).Brokers {
+		if b.Size < 8000 || b.Size > 10000 || b.Partitions < 46 || b.Partitions > 47 {
+			t.Errorf("broker %d has %d bytes in %d replicas", b.ID, b.Size, b.Partitions)
+		}
+	}
+}
