@@ -94,7 +94,7 @@ func OpenRemote(o RemoteOptions) (Store, error) {
 	r := &Remote{o: o, space: prefix, log: newZapSlog(o.Log)}
 	if o.Elect {
 		// Never the keys of a store that lives in brokers: its controller and ours would depose each other for ever.
-		r.space = space("/milena." + url.PathEscape(cmp.Or(o.Name, "default")) + "/")
+		r.space = space("/milena." + url.PathEscape(cmp.Or(strings.Trim(o.Name, "/"), "default")) + "/")
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.mu.links = make(map[string]*link)
