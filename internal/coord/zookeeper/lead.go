@@ -71,7 +71,7 @@ func (s *Store) tryLead(ctx context.Context) (*coord.Term, error) {
 		return nil, err
 	}
 	if len(ahead) > 0 {
-		if take, err := s.turnComes(ctx, ahead); err != nil || !take {
+		if take, err := s.turnComes(ctx, node, ahead); err != nil || !take {
 			return nil, err
 		}
 	}
@@ -129,6 +129,11 @@ func (s *Store) candidates(ctx context.Context) ([]string, error) {
 	if err := s.sync(ctx); err != nil {
 		return nil, err
 	}
+	return s.list(ctx)
+}
+
+// list is the same as the server that we are connected to knows it.
+func (s *Store) list(ctx context.Context) ([]string, error) {
 	names, err := ask(ctx, s, func() ([]string, error) {
 		names, _, err := s.cli.Children(s.path(nodeElect))
 		return names, err

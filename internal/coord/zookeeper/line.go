@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,12 +21,10 @@ const (
 	refusals   = 3 // one after the other: less could be a process that is just being started
 )
 
-// candidate is what is known of one who stands before us.
+// candidate is what is known of one in the line.
 type candidate struct {
-	node    int32
 	peer    string // where its broker listens to other brokers, "" when it says nothing
-	known   bool
-	refused int
+	refused int    // times in a row
 }
 
 // introduction is the data of a candidacy.
@@ -35,7 +33,7 @@ func (s *Store) introduction() []byte {
 }
 
 // turnComes waits behind others. take says that all of them are dead; without it, the line is to be looked at again.
-func (s *Store) turnComes(ctx context.Context, ahead []string) (take bool, err error) {
+func (s *Store) turnComes(ctx context.Context, node string, ahead []string) (take bool, err error) {
 	type gone struct {
 		there bool
 		ev    <-chan zk.Event
@@ -47,7 +45,7 @@ func (s *Store) turnComes(ctx context.Context, ahead []string) (take bool, err e
 	if err != nil || !g.there {
 		return false, err
 	}
-	others := make([]candidate, len(ahead))
+	known := map[string]*candidate{}
 	until := time.Now().Add(s.o.tune.look)
 	tick := time.NewTicker(knockEvery)
 	defer tick.Stop()
@@ -61,51 +59,64 @@ func (s *Store) turnComes(ctx context.Context, ahead []string) (take bool, err e
 		case <-s.ctx.Done():
 			return false, s.ctx.Err()
 		}
+		names, err := s.list(ctx)
+		if err != nil {
+			return false, err
+		}
+		i := slices.Index(names, node)
+		if i <= 0 {
+			return false, nil // the line has changed
+		}
+		for _, n := range names {
+			if known[n] == nil {
+				if known[n], err = s.meet(ctx, n); err != nil {
+					return false, err
+				}
+			}
+		}
 		dead := 0
-		for i := range others {
-			ok, err := s.dead(ctx, ahead[i], &others[i])
-			if err != nil {
-				return false, err
-			}
-			if !ok {
-				break // one that lives is enough to wait for
-			}
+		for dead < i && (s.replaced(known, names[dead:]) || s.silent(ctx, known[names[dead]])) {
 			dead++
 		}
-		if dead == len(others) {
-			s.log.Info("coordination store: whoever stood in line before does not answer any more, taking the lead", "candidates", ahead)
+		if dead == i {
+			s.log.Info("coordination store: whoever stood in line before does not answer any more, taking the lead", "candidates", names[:i])
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// dead says that the process behind a candidacy is gone: an earlier one of this very broker, or one whose address
-// refuses connections. A process that is frozen or cut off is not known to be gone; its session tells.
-func (s *Store) dead(ctx context.Context, name string, c *candidate) (bool, error) {
-	if !c.known {
-		b, err := ask(ctx, s, func() ([]byte, error) {
-			b, _, err := s.cli.Get(s.path(nodeElect) + "/" + name)
-			return b, err
-		})
-		if errors.Is(err, zk.ErrNoNode) {
-			return false, errAgain
-		}
-		if err != nil {
-			return false, err
-		}
-		id, peer, _ := strings.Cut(string(b), " ")
-		n, err := strconv.ParseInt(id, 10, 32)
-		if err != nil {
-			n = -1
-		}
-		*c = candidate{node: int32(n), peer: peer, known: true}
+// meet reads what a candidate says of itself.
+func (s *Store) meet(ctx context.Context, name string) (*candidate, error) {
+	b, err := ask(ctx, s, func() ([]byte, error) {
+		b, _, err := s.cli.Get(s.path(nodeElect) + "/" + name)
+		return b, err
+	})
+	if errors.Is(err, zk.ErrNoNode) {
+		return nil, errAgain
 	}
-	if c.node == s.o.Identity.NodeID && !strings.HasPrefix(name, s.nonce) {
-		return true, nil
+	if err != nil {
+		return nil, err
 	}
+	_, peer, _ := strings.Cut(string(b), " ")
+	return &candidate{peer: peer}, nil
+}
+
+// replaced says that another process stands further back under the address of the first one: it can only have it
+// because the first one has ended. Names of one process begin alike.
+func (s *Store) replaced(known map[string]*candidate, names []string) bool {
+	of := func(name string) string { p, _, _ := strings.Cut(name, "."); return p }
+	first := known[names[0]].peer
+	return first != "" && slices.ContainsFunc(names[1:], func(n string) bool {
+		return known[n].peer == first && of(n) != of(names[0])
+	})
+}
+
+// silent says that the address of a candidate has refused connections for a while. A process that is frozen or cut off
+// is not known to be gone; its session tells.
+func (s *Store) silent(ctx context.Context, c *candidate) bool {
 	if c.peer == "" {
-		return false, nil
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, knockLimit)
 	defer cancel()
@@ -119,5 +130,5 @@ func (s *Store) dead(ctx context.Context, name string, c *candidate) (bool, erro
 	default:
 		c.refused = 0
 	}
-	return c.refused >= refusals, nil
+	return c.refused >= refusals
 }

@@ -182,10 +182,22 @@ func TestKilledControllerIsNotWaitedFor(t *testing.T) {
 	if two.Epoch != 2 {
 		t.Fatalf("second term %+v", two)
 	}
-	// The killed one comes back as another process: it does not wait for what it was before.
-	again, _ := e.open(t, 2)
-	if three := lead(t, ctx, again); three.Epoch != 3 {
-		t.Fatalf("third term %+v", three)
+	// Killed and back at once: its address answers, but for another process. Neither that one nor a third waits for
+	// the session of the first.
+	l2, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l2.Close()
+	at := func(o *Options) { o.Identity.Peer = l2.Addr().String() }
+	for range 2 {
+		two.End()
+		old, _ := e.open(t, 3, at)
+		three := lead(t, ctx, old)
+		again, _ := e.open(t, 3, at)
+		if four := lead(t, ctx, again); four.Epoch != three.Epoch+1 {
+			t.Fatalf("after %+v: %+v", three, four)
+		} else {
+			two = four
+		}
 	}
 }
 
