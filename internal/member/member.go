@@ -112,6 +112,9 @@ func (m *Member) Current() bool {
 	if m.o.Dialer == nil {
 		return true
 	}
+	if m.sick.now(time.Now(), m.overdue()) != "" { // the fence that it asks for may have been carried out already, and its image hang with its disk
+		return false
+	}
 	if m.o.Leads() {
 		if m.o.Proven == nil {
 			return true
