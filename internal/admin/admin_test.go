@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -170,5 +171,27 @@ func TestParsePairs(t *testing.T) {
 		if _, err := ParsePairs(bad); err == nil {
 			t.Errorf("%v is taken", bad)
 		}
+	}
+}
+
+// A broker whose process is stopped accepts connections and says nothing. It must not be the one that is asked.
+func TestABrokerThatHangsIsPassedOver(t *testing.T) {
+	k, _ := fake(t, "a")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	began := time.Now()
+	c := New(Options{Bootstrap: []string{l.Addr().String(), "127.0.0.1:1", k.ListenAddrs()[0]}, Timeout: 20 * time.Second})
+	defer c.Close()
+	for range 5 {
+		if _, err := c.Topics(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(t, c, "a", 3)
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }

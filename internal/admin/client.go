@@ -89,10 +89,11 @@ func (c *Client) connect(ctx context.Context) (*kadm.Client, error) {
 	if c.mu.kadm != nil {
 		return c.mu.kadm, nil
 	}
-	if err := c.reachable(ctx); err != nil {
+	seeds, err := c.reachable(ctx)
+	if err != nil {
 		return nil, err
 	}
-	cl, err := kgo.NewClient(c.base()...)
+	cl, err := kgo.NewClient(append(c.base(seeds), kgo.RequestTimeoutOverhead(min(c.opts.Timeout, oneBroker)))...)
 	if err != nil {
 		return nil, fmt.Errorf("bootstrap %s: %w", strings.Join(c.opts.Bootstrap, ","), err)
 	}
@@ -101,27 +102,83 @@ func (c *Client) connect(ctx context.Context) (*kadm.Client, error) {
 	return c.mu.kadm, nil
 }
 
-func (c *Client) reachable(ctx context.Context) error {
-	var last error
+// oneBroker is how long one broker may take, so that one that hangs leaves time to ask another: a process
+// that is stopped, or a machine without network, is when an operator asks.
+const oneBroker = 2 * time.Second
+
+// reachable asks all bootstrap addresses at once whether a broker is there, and goes on with those that
+// answer. It does not wait for the others once one has: a process that is stopped still accepts connections,
+// and a client that happens to ask it first would wait for it.
+func (c *Client) reachable(ctx context.Context) ([]string, error) {
+	if len(c.opts.Bootstrap) == 0 {
+		return nil, &NoBroker{nil, errors.New("no address is named")}
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(c.opts.Timeout, 3*time.Second))
+	defer cancel()
+	type result struct {
+		addr string
+		err  error
+	}
+	results := make(chan result, len(c.opts.Bootstrap))
 	for _, addr := range c.opts.Bootstrap {
-		d := net.Dialer{Timeout: min(c.opts.Timeout, 3*time.Second)}
-		conn, err := d.DialContext(ctx, "tcp", addr)
-		if err == nil {
-			conn.Close()
-			return nil
+		go func() { results <- result{addr, greet(ctx, addr)} }() // ends with ctx at the latest
+	}
+	var good []string
+	var last error
+	mute := false
+	grace := make(<-chan time.Time)
+	for range c.opts.Bootstrap {
+		select {
+		case r := <-results:
+			if r.err != nil {
+				last, mute = r.err, mute || errors.Is(r.err, errMute)
+				continue
+			}
+			if good = append(good, r.addr); len(good) == 1 {
+				t := time.NewTimer(100 * time.Millisecond)
+				defer t.Stop()
+				grace = t.C
+			}
+			continue
+		case <-grace:
 		}
-		last = err
+		break
 	}
-	if last == nil {
-		last = errors.New("no address is named")
+	switch {
+	case len(good) > 0:
+		return good, nil
+	case mute:
+		return c.opts.Bootstrap, nil // the request itself will say that nobody answers
 	}
-	return &NoBroker{c.opts.Bootstrap, last}
+	return nil, &NoBroker{c.opts.Bootstrap, last}
+}
+
+// errMute: somebody accepts the connection, and does not answer.
+var errMute = errors.New("no answer")
+
+// greet sends an ApiVersions request, which every broker answers to everybody in every version, and waits for the first byte.
+func greet(ctx context.Context, addr string) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	// Length, key 18, version 0, correlation 0, no client id.
+	if _, err := conn.Write([]byte{0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 0, 0xff, 0xff}); err != nil {
+		return errMute
+	}
+	if _, err := conn.Read(make([]byte, 4)); err != nil {
+		return errMute
+	}
+	return nil
 }
 
 // base are the options of every connection of this client.
-func (c *Client) base() []kgo.Opt {
+func (c *Client) base(seeds []string) []kgo.Opt {
 	return []kgo.Opt{
-		kgo.SeedBrokers(c.opts.Bootstrap...),
+		kgo.SeedBrokers(seeds...),
 		kgo.ClientID(c.opts.ClientID),
 		kgo.SoftwareNameAndVersion("milena", "0"),
 		kgo.RetryTimeout(c.opts.Timeout),

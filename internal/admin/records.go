@@ -57,8 +57,7 @@ func (c *Client) Producer(ctx context.Context, o ProduceOptions) (*Producer, err
 	if !ok {
 		return nil, fmt.Errorf("codec %q: want one of %v", o.Codec, Codecs)
 	}
-	opts := append(c.base(), kgo.ProducerBatchCompression(k), kgo.MaxBufferedBytes(64<<20), kgo.AllowAutoTopicCreation(),
-		kgo.RecordRetries(20), kgo.UnknownTopicRetries(4))
+	opts := []kgo.Opt{kgo.ProducerBatchCompression(k), kgo.MaxBufferedBytes(64 << 20), kgo.AllowAutoTopicCreation(), kgo.RecordRetries(20), kgo.UnknownTopicRetries(4)}
 	switch o.Acks {
 	case -1:
 	case 1:
@@ -71,10 +70,11 @@ func (c *Client) Producer(ctx context.Context, o ProduceOptions) (*Producer, err
 	if o.Partition >= 0 {
 		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	}
-	if err := c.reachable(ctx); err != nil {
+	seeds, err := c.reachable(ctx)
+	if err != nil {
 		return nil, err
 	}
-	cl, err := kgo.NewClient(opts...)
+	cl, err := kgo.NewClient(append(c.base(seeds), opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("produce to %s: %w", o.Topic, err)
 	}
@@ -173,10 +173,11 @@ type ConsumeOptions struct {
 // everything asked for was read, after Max records, or with ctx. fn may keep nothing of a record. An error
 // of fn ends it and is returned as it is.
 func (c *Client) Consume(ctx context.Context, o ConsumeOptions, fn func(*Record) error) error {
-	if err := c.reachable(ctx); err != nil {
+	seeds, err := c.reachable(ctx)
+	if err != nil {
 		return err
 	}
-	opts := c.base()
+	opts := c.base(seeds)
 	if o.Committed {
 		opts = append(opts, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	}
