@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,6 +90,7 @@ func manyPartitions(s settings, r *report) {
 		}
 	}
 	idle(c, r, "idle-after")
+	note("load average %s", loadAverage())
 }
 
 // idle watches the brokers with nobody asking anything.
@@ -337,6 +339,10 @@ func catchUp(s settings, r *report) {
 		return
 	}
 	p.reset()
+	var before [3]time.Duration
+	for i, n := range c.nodes {
+		before[i], _, _ = usage(n.cmd.Process.Pid)
+	}
 	begin = time.Now()
 	if _, err := n.ready(startLimit); err != nil {
 		r.say(false, "catchup", "%v", err)
@@ -349,11 +355,24 @@ func catchUp(s settings, r *report) {
 	}
 	took := time.Since(begin) - serves
 	during := p.latest99()
+	var spent []string
+	for i, n := range c.nodes {
+		cpu, _, _ := usage(n.cmd.Process.Pid)
+		spent = append(spent, fmt.Sprintf("%.2f", (cpu-before[i]).Seconds()/(float64(total)/1e9)))
+	}
+	note("CPU seconds of the brokers for each GB: %s (the last one returns), %d CPUs, load average %s", strings.Join(spent, ", "), runtime.NumCPU(), loadAverage())
 	speed, limit := float64(total)/took.Seconds(), min(disk, loop)
 	r.say(speed >= catchUpMin*limit, "catchup-speed", "%d MiB caught up and in sync %.1f s after the broker was ready (%.2f s): %.0f MB/s, %.0f %% of the lower of disk %.0f and loopback %.0f MB/s (at least %.0f %%)",
 		total>>20, took.Seconds(), serves.Seconds(), speed/1e6, 100*speed/limit, disk/1e6, loop/1e6, 100*catchUpMin)
 	r.say(float64(during) < p99Max*float64(calm), "catchup-p99", "producers' p99 %.1f ms meanwhile, %.1f ms before with three brokers, %.1f ms with two: %.1f times (under %.0f)",
 		ms(during), ms(calm), ms(alone), float64(during)/float64(calm), p99Max)
+}
+
+// loadAverage says how busy the machine is with others, which every figure here depends on.
+func loadAverage() string {
+	b, _ := os.ReadFile("/proc/loadavg")
+	one, _, _ := strings.Cut(string(b), " ")
+	return one
 }
 
 func ms(d time.Duration) float64 { return float64(d) / 1e6 }

@@ -306,7 +306,7 @@ func (x *quiet) judge(r *report, t trouble, acks, reads map[string][]time.Durati
 		note("%s %s acknowledgements %s", t.name, c.name, list(acks[c.name]))
 		note("%s %s records read %s", t.name, c.name, list(reads[c.name]))
 	}
-	note("%s new leader accepts %s", t.name, list(accepts))
+	note("%s new leader accepts %s; load average %s", t.name, list(accepts), loadAverage())
 	if t.accept > 0 {
 		r.say(aw <= t.accept, "silence-"+t.name+"-leader", "%d trials, the new leader accepts after %.2f s in the median, %.2f s at worst (at most %.2f)", len(accepts), am.Seconds(), aw.Seconds(), t.accept.Seconds())
 	}
