@@ -78,6 +78,10 @@ func (e *Env) writeMarker(it *markerItem, mt *meta.Topic, n int32, m *kmsg.Write
 		*it.code = kerr.UnknownTopicOrPartition.Code
 		return false
 	}
+	if m.ProducerID < 0 || m.ProducerEpoch < 0 {
+		*it.code = kerr.InvalidProducerEpoch.Code // no producer at all
+		return false
+	}
 	typ := batch.Abort
 	if m.Committed {
 		typ = batch.Commit

@@ -71,13 +71,12 @@ func serveAddPartitionsToTxn(c *Call) server.Reply {
 	unknown := map[meta.TopicPartition]bool{}
 	for i := range req.Topics {
 		t := &req.Topics[i]
-		mt := c.Image.Topic(t.Topic)
 		rt := kmsg.NewAddPartitionsToTxnResponseTopic()
 		rt.Topic = t.Topic
 		for _, n := range t.Partitions {
 			tp := meta.TopicPartition{Topic: t.Topic, Partition: n}
 			parts = append(parts, tp)
-			if mt == nil || n < 0 || int(n) >= len(mt.Partitions) {
+			if !c.knows(t.Topic, n) {
 				unknown[tp] = true
 			}
 			rp := kmsg.NewAddPartitionsToTxnResponseTopicPartition()
@@ -123,21 +122,32 @@ func (c *Call) addForLeaders(req *kmsg.AddPartitionsToTxnRequest) server.Reply {
 		resp.ErrorCode = c.failed(kerr.CoordinatorNotAvailable.Code)
 		return c.ready(resp)
 	}
-	asks := make([]shard.TxnRequest, len(req.Transactions))
+	asks := make([]shard.TxnRequest, 0, len(req.Transactions))
+	missing := make([]bool, len(req.Transactions))
 	for i := range req.Transactions {
 		t := &req.Transactions[i]
+		// Only what this broker's image knows may join: a partition that it does not know when the transaction ends
+		// counts as deleted, and gets no marker.
+		if missing[i] = !c.knowsAll(t.Topics); missing[i] {
+			continue
+		}
 		ev := txn.Add{TxnID: t.TransactionalID, ProducerID: t.ProducerID, Epoch: t.ProducerEpoch, Verify: t.VerifyOnly, V2: true}
 		for j := range t.Topics {
 			for _, n := range t.Topics[j].Partitions {
 				ev.Partitions = append(ev.Partitions, meta.TopicPartition{Topic: t.Topics[j].Topic, Partition: n})
 			}
 		}
-		asks[i] = shard.TxnRequest{TxnID: t.TransactionalID, Event: ev}
+		asks = append(asks, shard.TxnRequest{TxnID: t.TransactionalID, Event: ev})
 	}
 	call := c.Txns.Submit(asks...)
 	return c.later(call.Ready(), func() kmsg.Response {
-		for i, r := range call.Results() {
+		results := call.Results()
+		for i := range req.Transactions {
 			t := &req.Transactions[i]
+			r := shard.Result{Err: kerr.OperationNotAttempted}
+			if !missing[i] {
+				r, results = results[0], results[1:]
+			}
 			codes, ok := r.Value.([]int16)
 			out := kmsg.NewAddPartitionsToTxnResponseTransaction()
 			out.TransactionalID = t.TransactionalID
@@ -150,6 +160,9 @@ func (c *Call) addForLeaders(req *kmsg.AddPartitionsToTxnRequest) server.Reply {
 					rp.Partition, rp.ErrorCode = n, codeOr(asRefusal(r.Err))
 					if ok && k < len(codes) {
 						rp.ErrorCode = codes[k]
+					}
+					if missing[i] && !c.knows(rt.Topic, n) {
+						rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 					}
 					if rp.ErrorCode == kerr.TransactionAbortable.Code && req.Version < 5 {
 						rp.ErrorCode = kerr.InvalidTxnState.Code
@@ -164,6 +177,23 @@ func (c *Call) addForLeaders(req *kmsg.AddPartitionsToTxnRequest) server.Reply {
 		}
 		return resp
 	})
+}
+
+// knows says that the image has a partition.
+func (c *Call) knows(topic string, n int32) bool {
+	t := c.Image.Topic(topic)
+	return t != nil && n >= 0 && int(n) < len(t.Partitions)
+}
+
+func (c *Call) knowsAll(topics []kmsg.AddPartitionsToTxnRequestTransactionTopic) bool {
+	for i := range topics {
+		for _, n := range topics[i].Partitions {
+			if !c.knows(topics[i].Topic, n) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // AddOffsetsToTxn (key 25), versions 0-4: the partition that keeps a group's offsets joins the transaction.
@@ -205,6 +235,9 @@ func (c *Call) offsetsPartition(group string) (meta.TopicPartition, *kerr.Error)
 //	v2  PRODUCER_FENCED (KIP-588)   v4  TRANSACTION_ABORTABLE   v5  a new epoch with every end (KIP-890)
 func serveEndTxn(c *Call) server.Reply {
 	req := c.Request.(*kmsg.EndTxnRequest)
+	if req.Version >= 5 {
+		c.ProducerIDs.fetch(c.Conn) // not waited for: one end in thousands needs an id, and asks again without one
+	}
 	return c.toTxn(req.TransactionalID, txn.End{Request: req, FreshID: -1}, func(v any, err *kerr.Error) kmsg.Response {
 		resp, ok := v.(*kmsg.EndTxnResponse)
 		if !ok {

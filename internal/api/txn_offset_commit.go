@@ -8,6 +8,7 @@ import (
 
 	"github.com/milena-mq/milena/internal/group"
 	"github.com/milena-mq/milena/internal/meta"
+	"github.com/milena-mq/milena/internal/partition"
 	"github.com/milena-mq/milena/internal/server"
 	"github.com/milena-mq/milena/internal/shard"
 )
@@ -58,6 +59,9 @@ func serveTxnOffsetCommit(c *Call) server.Reply {
 	}
 	return c.aside(func(ctx context.Context) server.Reply {
 		answer, err := c.commitInTxn(ctx, req, ask)
+		if err == kerr.CoordinatorLoadInProgress && req.Version < 2 {
+			err = kerr.CoordinatorNotAvailable // producers of then do not know the other one
+		}
 		c.mergeTxnCommit(resp, answer, err)
 		return c.ready(resp)
 	})
@@ -74,7 +78,7 @@ func (c *Call) commitInTxn(ctx context.Context, req *kmsg.TxnOffsetCommitRequest
 		return nil, kerr.NotCoordinator
 	}
 	admit := &shard.Admission{ProducerID: req.ProducerID, Epoch: req.ProducerEpoch}
-	if g, open := p.Verify(req.ProducerID, req.ProducerEpoch); !open {
+	if g, open := p.Verify(req.ProducerID, req.ProducerEpoch, partition.NoSequence); !open {
 		code := c.inTransaction(ctx, req.TransactionalID, req.ProducerID, req.ProducerEpoch, []meta.TopicPartition{tp}, req.Version >= 5)[0]
 		if code != 0 {
 			return nil, commitRefusal(code, req.Version)
@@ -104,6 +108,8 @@ func commitRefusal(code, version int16) *kerr.Error {
 	switch code {
 	case kerr.ConcurrentTransactions.Code, kerr.CoordinatorNotAvailable.Code, kerr.NotCoordinator.Code, kerr.RequestTimedOut.Code:
 		return kerr.CoordinatorLoadInProgress // again, at this coordinator: it is the other one that was not ready
+	case kerr.OperationNotAttempted.Code, kerr.UnknownTopicOrPartition.Code:
+		return kerr.CoordinatorLoadInProgress // it has not heard of the offsets topic yet
 	case kerr.ProducerFenced.Code:
 		return kerr.InvalidProducerEpoch
 	case kerr.TransactionAbortable.Code:

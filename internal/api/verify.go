@@ -130,7 +130,7 @@ func (w *produceWork) verify() (guards map[produceKey]*partition.Guard, refused 
 				continue // no client mixes; without a guard the batch is refused
 			}
 			producer, epoch = b.ProducerID(), b.ProducerEpoch()
-			g, open := p.Verify(producer, epoch)
+			g, open := p.Verify(producer, epoch, b.BaseSequence())
 			if open {
 				continue
 			}
@@ -162,6 +162,8 @@ type produceKey struct{ topic, partition int }
 // produceRefusal is a coordinator's code as a producer understands it.
 func produceRefusal(code, version int16) int16 {
 	switch code {
+	case kerr.OperationNotAttempted.Code, kerr.UnknownTopicOrPartition.Code: // the coordinator has not heard of a topic yet
+		return kerr.NotEnoughReplicas.Code
 	case kerr.ConcurrentTransactions.Code, kerr.CoordinatorLoadInProgress.Code, kerr.CoordinatorNotAvailable.Code, kerr.NotCoordinator.Code, kerr.RequestTimedOut.Code:
 		// Every client sends the batch again after this code, and asks for no metadata.
 		return kerr.NotEnoughReplicas.Code

@@ -26,7 +26,8 @@ func (b *Broker) newTxns() {
 	b.txns = shard.NewTxns(shard.TxnOptions{
 		Config: c, Log: b.log,
 		FreshID: func() (int64, bool) { return b.env.ProducerIDs.Take() },
-		Markers: func(p int32, ms []txn.Marker) { b.markers.Put(p, ms) },
+		Markers: func(p int32, load uint64, ms []txn.Marker) { b.markers.Put(p, load, ms) },
+		Forget:  func(p int32, load uint64) { b.markers.Forget(p, load) },
 	})
 	o := marker.Options{
 		NodeID: b.nodeID, Image: b.ctl.Image, Tell: b.txns.Tell, Log: b.log,

@@ -42,7 +42,8 @@ type Options struct {
 
 // job is one marker for some partitions of one leader.
 type job struct {
-	state int32 // partition of __transaction_state that decided
+	state int32  // partition of __transaction_state that decided
+	load  uint64 // its machine, see Forget
 	m     txn.Marker
 	parts []meta.TopicPartition
 }
@@ -57,7 +58,8 @@ type Writer struct {
 	mu     struct {
 		sync.Mutex
 		leaders map[int32]*leader
-		lost    []job // without a leader, or to be tried again
+		lost    []job            // without a leader, or to be tried again
+		void    map[int32]uint64 // by partition of __transaction_state: loads up to this one are gone
 		timer   *time.Timer
 		closed  bool
 	}
@@ -78,17 +80,33 @@ func New(o Options) *Writer {
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	w.mu.leaders = map[int32]*leader{}
+	w.mu.void = map[int32]uint64{}
 	return w
 }
 
-// Put takes markers over whose decision is committed. It does not block.
-func (w *Writer) Put(state int32, ms []txn.Marker) {
+// Put takes markers over whose decision is committed. It does not block. load is the machine that decided.
+func (w *Writer) Put(state int32, load uint64, ms []txn.Marker) {
 	jobs := make([]job, len(ms))
 	for i, m := range ms {
-		jobs[i] = job{state, m, m.Partitions}
+		jobs[i] = job{state, load, m, m.Partitions}
 	}
 	w.route(jobs)
 }
+
+// Forget drops what is not written yet of one partition's machines up to load: whoever loads that partition next hands
+// over all markers that are missing. Kept beside those, the old ones could be written when the transaction is over and
+// the next one has begun.
+func (w *Writer) Forget(state int32, load uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.void[state] = max(w.mu.void[state], load)
+	for _, l := range w.mu.leaders {
+		l.jobs = slices.DeleteFunc(l.jobs, w.voidLocked)
+	}
+	w.mu.lost = slices.DeleteFunc(w.mu.lost, w.voidLocked)
+}
+
+func (w *Writer) voidLocked(j job) bool { return j.load <= w.mu.void[j.state] && j.load > 0 }
 
 // route gives every partition to its leader's queue.
 func (w *Writer) route(jobs []job) {
@@ -96,6 +114,9 @@ func (w *Writer) route(jobs []job) {
 	var gone []job
 	w.mu.Lock()
 	for _, j := range jobs {
+		if w.voidLocked(j) {
+			continue
+		}
 		by := map[int32][]meta.TopicPartition{}
 		var missing []meta.TopicPartition
 		for _, p := range j.parts {
@@ -107,10 +128,10 @@ func (w *Writer) route(jobs []job) {
 			}
 		}
 		if len(missing) > 0 {
-			gone = append(gone, job{j.state, j.m, missing})
+			gone = append(gone, job{j.state, j.load, j.m, missing})
 		}
 		for id, parts := range by {
-			w.enqueueLocked(id, job{j.state, j.m, parts})
+			w.enqueueLocked(id, job{j.state, j.load, j.m, parts})
 		}
 	}
 	w.mu.Unlock()
@@ -121,7 +142,7 @@ func (w *Writer) route(jobs []job) {
 
 func leaderOf(im *meta.Image, p meta.TopicPartition) (int32, bool) {
 	t := im.Topic(p.Topic)
-	if t == nil || int(p.Partition) >= len(t.Partitions) {
+	if t == nil || p.Partition < 0 || int(p.Partition) >= len(t.Partitions) {
 		return 0, false
 	}
 	return t.Partitions[p.Partition].Leader, true
@@ -297,8 +318,8 @@ func (w *Writer) settle(j job, resp *kmsg.WriteTxnMarkersResponse, i int) {
 	}
 	if len(left) > 0 && !fenced {
 		w.mu.Lock()
-		if !w.mu.closed {
-			w.laterLocked(job{j.state, j.m, left})
+		if !w.mu.closed && !w.voidLocked(j) {
+			w.laterLocked(job{j.state, j.load, j.m, left})
 		}
 		w.mu.Unlock()
 	}

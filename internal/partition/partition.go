@@ -236,8 +236,10 @@ func (p *Partition) appendLocked(r AppendRequest, cfg *Config, c batch.Checked) 
 		if err != nil {
 			return Appended{}, err
 		}
-		if c.Batch.IsTransactional() && !v.Duplicate && !r.Coordinator && !p.guardedLocked(c.Batch, r.Guard) {
-			return Appended{}, kerr.InvalidTxnState
+		if c.Batch.IsTransactional() && !v.Duplicate && !r.Coordinator {
+			if err := p.guardedLocked(c.Batch, r.Guard, r.Version); err != nil {
+				return Appended{}, err
+			}
 		}
 		if c.Batch.IsControl() {
 			p.voidLocked(c.Batch, r.TxnVersion)
@@ -259,6 +261,9 @@ func (p *Partition) appendLocked(r AppendRequest, cfg *Config, c batch.Checked) 
 	out.LogStart = p.log.Start()
 	if c.Batch.IsTransactional() || c.Batch.IsControl() {
 		p.readUnstable()
+	}
+	if c.Batch.IsTransactional() && !c.Batch.IsControl() {
+		p.usedLocked(c.Batch)
 	}
 	p.appended(cfg, out.End, int64(len(c.Batch)), int64(c.Batch.Count()), r.NowMs)
 	return out, nil

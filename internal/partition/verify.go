@@ -10,16 +10,25 @@ import (
 // Guard stands for one question to the transaction coordinator whether this partition is in a producer's
 // transaction (KIP-890). A marker for that transaction makes it void: the answer that is still on its way speaks of
 // the transaction which has just ended, and a late batch taken in on its word would open one that nobody ends.
-type Guard struct{ epoch int16 }
+type Guard struct {
+	epoch int16
+	// lowest is the lowest sequence for which it was asked. Of two batches that a producer sends one behind the other
+	// the first may be refused and the second let through, as the coordinator is busy or not; a partition that does not
+	// know the producer would take the second, and refuse the first for ever.
+	lowest int32
+}
 
-// maxGuards bounds the questions of one partition that are under way. Past it all of them are void: their producers
-// ask again.
+// maxGuards bounds the questions of one partition that are under way. Past it a new one makes an old one void, whichever
+// it is: nobody can know which of them are never answered.
 const maxGuards = 10_000
+
+// NoSequence is asked for by what has no sequences: the offsets of a group.
+const NoSequence int32 = -1
 
 // Verify is called before a transactional batch of a client is appended. open: the transaction is open here
 // already and nothing has to be asked. Otherwise the caller asks the coordinator, after this call, and passes
-// the guard to Append.
-func (p *Partition) Verify(id int64, epoch int16) (g *Guard, open bool) {
+// the guard to Append. sequence is the first of the batch, or NoSequence.
+func (p *Partition) Verify(id int64, epoch int16, sequence int32) (g *Guard, open bool) {
 	p.app.Lock()
 	defer p.app.Unlock()
 	if p.openLocked(id, epoch) {
@@ -27,12 +36,19 @@ func (p *Partition) Verify(id int64, epoch int16) (g *Guard, open bool) {
 	}
 	g = p.app.guards[id]
 	if g == nil || g.epoch != epoch {
-		if p.app.guards == nil || len(p.app.guards) >= maxGuards {
+		if p.app.guards == nil {
 			p.app.guards = map[int64]*Guard{}
 		}
-		g = &Guard{epoch}
+		if len(p.app.guards) >= maxGuards {
+			for old := range p.app.guards {
+				delete(p.app.guards, old)
+				break
+			}
+		}
+		g = &Guard{epoch: epoch, lowest: sequence}
 		p.app.guards[id] = g
 	}
+	g.lowest = min(g.lowest, sequence)
 	return g, false
 }
 
@@ -41,13 +57,31 @@ func (p *Partition) openLocked(id int64, epoch int16) (open bool) {
 	return open
 }
 
-// guardedLocked says whether a transactional batch may be appended, and uses the guard up.
-func (p *Partition) guardedLocked(b batch.Batch, g *Guard) bool {
+// guardedLocked says whether a transactional batch of a client may be appended. version is that of Produce: from 12 on
+// the epoch is new with every transaction, so that its first batch has sequence 0.
+func (p *Partition) guardedLocked(b batch.Batch, g *Guard, version int16) error {
 	id, epoch := b.ProducerID(), b.ProducerEpoch()
-	if p.openLocked(id, epoch) {
-		return true
+	switch first := b.BaseSequence(); {
+	case p.openLocked(id, epoch):
+		return nil
+	case !p.standsLocked(id, epoch, g):
+		return kerr.InvalidTxnState
+	case first > g.lowest, version >= 12 && first != 0:
+		return kerr.OutOfOrderSequenceNumber // the batch before it comes again
 	}
+	return nil
+}
+
+// standsLocked says that no marker has made the guard void.
+func (p *Partition) standsLocked(id int64, epoch int16, g *Guard) bool {
 	return g != nil && p.app.guards[id] == g && g.epoch == epoch
+}
+
+// usedLocked forgets the question for a producer whose transaction is open now.
+func (p *Partition) usedLocked(b batch.Batch) {
+	if g := p.app.guards[b.ProducerID()]; g != nil && g.epoch <= b.ProducerEpoch() {
+		delete(p.app.guards, b.ProducerID())
+	}
 }
 
 // voidLocked is a marker's effect on the questions that are under way. From transaction version 2 on the marker has
@@ -69,7 +103,7 @@ func (p *Partition) admit(id int64, epoch int16, g *Guard) error {
 	switch {
 	case newer:
 		return kerr.InvalidProducerEpoch
-	case p.openLocked(id, epoch) || g != nil && p.app.guards[id] == g && g.epoch == epoch:
+	case p.openLocked(id, epoch) || p.standsLocked(id, epoch, g):
 		return nil
 	}
 	return kerr.InvalidTxnState

@@ -66,4 +66,7 @@ type kind struct {
 	make        func(epoch int32) machine
 	// then takes over what effects.then held, once it is committed; nil: nothing ever comes.
 	then func([]any)
+	// forget, when not nil, says that the machine is gone: what then took over, and has not carried out, is void. The
+	// machine that is loaded next asks for all of it again.
+	forget func()
 }

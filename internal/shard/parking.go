@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -20,6 +21,7 @@ const (
 type parkedItem struct {
 	it      item
 	refusal Result
+	name    string
 	due     det.Instant
 	gone    bool // taken out again
 }
@@ -27,12 +29,13 @@ type parkedItem struct {
 // parking is the requests that wait for something to end, by its name.
 type parking struct {
 	by    map[string][]*parkedItem
-	queue []*parkedItem // in the order of their deadlines, which is the order in which they came
+	queue []*parkedItem // in the order of their deadlines
+	gone  int           // of queue, taken out again
 }
 
 // add parks a request; false: there are too many.
 func (p *parking) add(name string, it item, refusal Result, now det.Instant) bool {
-	if len(p.queue) >= parkLimit {
+	if len(p.queue)-p.gone >= parkLimit {
 		return false
 	}
 	if p.by == nil {
@@ -42,12 +45,17 @@ func (p *parking) add(name string, it item, refusal Result, now det.Instant) boo
 	if it.parked == 0 {
 		it.parked = now
 	}
-	x := &parkedItem{it: it, refusal: refusal, due: it.parked.Add(parkFor)}
+	x := &parkedItem{it: it, refusal: refusal, name: name, due: it.parked.Add(parkFor)}
 	if x.due <= now {
 		return false
 	}
 	p.by[name] = append(p.by[name], x)
-	p.queue = append(p.queue, x)
+	// One that is parked again has a deadline before those that came meanwhile.
+	i := len(p.queue)
+	for i > 0 && p.queue[i-1].due > x.due {
+		i--
+	}
+	p.queue = slices.Insert(p.queue, i, x)
 	return true
 }
 
@@ -58,6 +66,7 @@ func (p *parking) take(names []string) []*parkedItem {
 		for _, x := range p.by[n] {
 			if !x.gone {
 				x.gone = true
+				p.gone++
 				out = append(out, x)
 			}
 		}
@@ -75,8 +84,11 @@ func (p *parking) expire(now det.Instant) {
 		if !x.gone && x.due > now {
 			break
 		}
-		if !x.gone {
+		if x.gone {
+			p.gone--
+		} else {
 			x.gone = true
+			p.forget(x)
 			x.it.w.finish(x.refusal)
 		}
 		p.queue[n] = nil
@@ -84,6 +96,14 @@ func (p *parking) expire(now det.Instant) {
 	p.queue = p.queue[n:]
 	if len(p.queue) == 0 {
 		p.queue, p.by = nil, nil
+	}
+}
+
+// forget takes one out from under its name: what it waits for may not end for hours, and its clients ask every time anew.
+func (p *parking) forget(x *parkedItem) {
+	left := slices.DeleteFunc(p.by[x.name], func(y *parkedItem) bool { return y == x })
+	if p.by[x.name] = left; len(left) == 0 {
+		delete(p.by, x.name)
 	}
 }
 
@@ -98,8 +118,10 @@ func (p *parking) end(err *kerr.Error) {
 }
 
 func (p *parking) wake() det.Instant {
-	if len(p.queue) == 0 {
-		return det.Never
+	for _, x := range p.queue {
+		if !x.gone {
+			return x.due
+		}
 	}
-	return p.queue[0].due
+	return det.Never
 }

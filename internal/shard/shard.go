@@ -2,6 +2,7 @@ package shard
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,6 +59,10 @@ type shard struct {
 		inbox []item
 	}
 	draining atomic.Bool
+	hand     struct {
+		sync.Mutex     // held while effects are handed over
+		loads      int // machines there were before this one
+	}
 
 	m       machine
 	waiters map[uint64]item // tokens that are owed an answer, and the events they came with
@@ -134,15 +139,26 @@ func (s *shard) run() {
 			s.o.Log.Warn(s.kind.name+" loads again", "partition", s.partition, "epoch", s.log.Epoch(), "err", err)
 		}
 		s.forget(kerr.CoordinatorNotAvailable)
-		pause := time.NewTimer(wait)
-		select {
-		case <-pause.C:
-		case <-s.quit:
-			pause.Stop()
+		if !s.pause(wait) {
 			return
 		}
+	}
+}
+
+// pause rests before the next load; false: there will be none.
+func (s *shard) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
 		if s.draining.Load() {
-			return
+			return false
+		}
+		select {
+		case <-timer.C:
+			return true
+		case <-s.quit:
+			return false
+		case <-s.wake: // something came for the machine after this, or the end
 		}
 	}
 }
@@ -333,8 +349,10 @@ func (s *shard) mark(w *writer, token uint64, mk markerEvent) error {
 	base, end, err := s.log.AppendMarker(mk.b, mk.version)
 	var refused *kerr.Error
 	switch {
-	case errors.As(err, &refused) && (refused == kerr.InvalidProducerEpoch || refused == kerr.TransactionCoordinatorFenced):
-		s.owe(w, token, Result{Err: refused}) // the marker is late; the log is well
+	case errors.As(err, &refused) && refused != kerr.NotLeaderForPartition && refused != kerr.KafkaStorageError:
+		// The marker is late, or no good, or cannot be replicated enough now. Nothing was decided by it, so the
+		// machine is right as it is.
+		s.owe(w, token, Result{Err: refused})
 		return nil
 	case err != nil:
 		return err
@@ -442,7 +460,7 @@ func (s *shard) finish(w *writer) error {
 	if len(w.owed) == 0 && len(w.then) == 0 {
 		return nil
 	}
-	r := &release{owed: w.owed, then: w.then, deadline: s.now().Add(s.o.CommitTimeout), shard: s}
+	r := &release{owed: w.owed, then: w.then, deadline: s.now().Add(s.o.CommitTimeout), shard: s, load: s.hand.loads}
 	w.owed, w.then = nil, nil
 	s.flight = append(s.flight, r)
 	s.log.OnCommitted(s.end, r.committed)
@@ -479,6 +497,7 @@ type release struct {
 	deadline det.Instant
 	done     atomic.Bool
 	shard    *shard
+	load     int // of which machine
 }
 
 func (r *release) committed(err error) {
@@ -489,13 +508,24 @@ func (r *release) committed(err error) {
 	late := !r.done.CompareAndSwap(false, true)
 	if len(r.then) > 0 {
 		// Also when nobody waits for the answers any more: what was decided has to be carried out.
-		r.shard.kind.then(r.then)
+		r.shard.handOver(r.load, r.then)
 	}
 	if !late {
 		for _, o := range r.owed {
 			o.w.finish(o.r)
 		}
 		r.settled()
+	}
+}
+
+// handOver gives on what is committed, unless the machine that decided it is gone. The one after it has read the same
+// records and asks for the same: a second copy of a marker could come so late that it ends the next transaction of a
+// producer, which in version 1 of the protocol has the same epoch.
+func (s *shard) handOver(load int, what []any) {
+	s.hand.Lock()
+	defer s.hand.Unlock()
+	if load == s.hand.loads {
+		s.kind.then(what)
 	}
 }
 
@@ -551,22 +581,27 @@ func (s *shard) idleAndDraining() bool {
 
 // forget drops the machine and answers everybody who waits for it.
 func (s *shard) forget(err *kerr.Error) {
+	s.hand.Lock()
+	s.hand.loads++
+	if s.kind.forget != nil {
+		s.kind.forget()
+	}
+	s.hand.Unlock()
+	var refused []item
 	s.mu.Lock()
 	if s.mu.phase == active {
 		s.mu.phase = loading
 	}
-	items := s.mu.inbox
-	s.mu.inbox = nil
+	// Deleted topics, and the finalised version, are told again to the machine that comes next, in their order.
+	s.mu.inbox = slices.DeleteFunc(s.mu.inbox, func(it item) bool {
+		if it.w.call != nil {
+			refused = append(refused, it)
+		}
+		return it.w.call != nil
+	})
 	s.mu.Unlock()
 	s.m, s.spare = nil, nil
-	for _, it := range items {
-		if it.w.call == nil {
-			// Deleted topics are told again to the machine that comes next.
-			s.mu.Lock()
-			s.mu.inbox = append(s.mu.inbox, it)
-			s.mu.Unlock()
-			continue
-		}
+	for _, it := range refused {
 		it.w.finish(Result{Err: err})
 	}
 	for t, it := range s.waiters {

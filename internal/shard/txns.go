@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -26,8 +27,12 @@ type TxnOptions struct {
 	Log           *slog.Logger
 	// FreshID gives a producer id that nobody has; false: none is at hand, one will be soon. It does not block.
 	FreshID func() (int64, bool)
-	// Markers takes over markers whose decision is committed. It does not block. partition is that of TxnsTopic.
-	Markers func(partition int32, ms []txn.Marker)
+	// Markers takes over markers whose decision is committed. It does not block. partition is that of TxnsTopic; load
+	// names the machine, and rises with every one that is loaded on this broker.
+	Markers func(partition int32, load uint64, ms []txn.Marker)
+	// Forget, when not nil, says that markers of the partition that came with this load, or an earlier one, and are not
+	// written are void: the coordinator is gone, or loads again and hands them over anew. It does not block.
+	Forget func(partition int32, load uint64)
 }
 
 // Txns is the transaction coordinators of this broker, one for each partition of TxnsTopic that it leads. It is
@@ -43,6 +48,7 @@ type Txns struct {
 		version int16
 		closed  bool
 	}
+	loads atomic.Uint64
 }
 
 // NewTxns makes the coordinators of a broker that leads nothing yet.
@@ -56,7 +62,9 @@ func NewTxns(o TxnOptions) *Txns {
 // Lead starts the coordinator of a partition of TxnsTopic, as Groups.Lead does.
 func (t *Txns) Lead(partition int32, log Log) {
 	k := &kind{name: "transaction coordinator", topic: TxnsTopic}
+	var load atomic.Uint64
 	k.make = func(epoch int32) machine {
+		load.Store(t.loads.Add(1))
 		cfg := t.o.Config
 		cfg.Epoch = epoch
 		t.mu.RLock()
@@ -69,7 +77,10 @@ func (t *Txns) Lead(partition int32, log Log) {
 		for i, x := range what {
 			ms[i], _ = x.(txn.Marker)
 		}
-		t.o.Markers(partition, ms)
+		t.o.Markers(partition, load.Load(), ms)
+	}
+	if t.o.Forget != nil {
+		k.forget = func() { t.o.Forget(partition, load.Load()) }
 	}
 	s := newShard(partition, log, t.so, k)
 	t.mu.Lock()

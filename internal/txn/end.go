@@ -120,7 +120,8 @@ func (m *Machine) judge(t *id, req *kmsg.EndTxnRequest, v2 bool) (e *kerr.Error,
 	// Its answer was lost: the client still has the epoch, or the producer id, from before the end.
 	// An epoch above the last one that producers get is no answer to anybody: it fenced this one.
 	fence := t.epoch > lastEpoch && t.next == noID
-	again := v2 && t.state != Empty && t.state != Ongoing && !fence &&
+	// Nor is one that a client of version 1 ended: the raise was then by InitProducerId, for another producer.
+	again := v2 && t.version >= 2 && t.state != Empty && t.state != Ongoing && !fence &&
 		(same && int32(req.ProducerEpoch)+1 == int32(t.epoch) || t.previous == req.ProducerID && req.ProducerEpoch == lastEpoch && t.epoch == 0)
 	switch {
 	case !same && !again:
@@ -132,7 +133,8 @@ func (m *Machine) judge(t *id, req *kmsg.EndTxnRequest, v2 bool) (e *kerr.Error,
 	case Ongoing:
 		return nil, false
 	case PrepareCommit, PrepareAbort:
-		if req.Commit != (t.state == PrepareCommit) || v2 && !again {
+		// With the raised epoch it is the end of the next transaction, which has to wait for the end of this one.
+		if req.Commit != (t.state == PrepareCommit) && (!v2 || again) {
 			return kerr.InvalidTxnState, false
 		}
 		return kerr.ConcurrentTransactions, false
@@ -168,9 +170,9 @@ func (m *Machine) prepare(t *id, commit bool, version int16, raise bool) {
 	if t.state != Ongoing {
 		t.parts, t.startMs = nil, m.now.UnixMilli()
 	}
-	if raise {
+	if raise && t.epoch <= lastEpoch { // 32767 at most, also for a record that claims a producer has it
 		t.last = t.epoch
-		t.epoch++ // at most 32767: lastEpoch is the highest that any producer has
+		t.epoch++
 	}
 	t.state = PrepareAbort
 	if commit {
@@ -227,7 +229,8 @@ func (m *Machine) complete(t *id) {
 	}
 	t.parts = nil
 	if t.next != noID {
-		t.previous, t.producer, t.last, t.epoch, t.next = t.producer, t.next, t.epoch, 0, noID
+		// last stays what the producer had: it asks with that for the new id, should the answer be lost.
+		t.previous, t.producer, t.epoch, t.next = t.producer, t.next, 0, noID
 	}
 	m.emit(t)
 	m.out.Completed = append(m.out.Completed, t.name)

@@ -29,7 +29,7 @@ func (m *Machine) init(tok Token, ev Init) {
 		expectID, expectEpoch = req.ProducerID, req.ProducerEpoch
 	}
 	switch {
-	case name == "" || (expectID == noID) != (expectEpoch == noEpoch):
+	case name == "" || len(name) > maxName || (expectID == noID) != (expectEpoch == noEpoch):
 		refuse(kerr.InvalidRequest)
 		return
 	case timeout <= 0 || timeout > m.cfg.MaxTimeout:
@@ -83,15 +83,20 @@ func (m *Machine) raise(t *id, expectID int64, expectEpoch int16, fresh int64) *
 		m.out.FreshUsed = true
 		t.producer, t.epoch = fresh, 0
 	case knows && expectID == t.previous && expectID != t.producer:
-		// Asks again for the change of producer id whose answer was lost.
-	case t.exhausted() && (!knows || expectEpoch == t.epoch):
+		// Asks again for the change of producer id whose answer was lost. Once the new id has raised its epoch, or
+		// when somebody else had the change, it is another producer, and must not get that one's epoch.
+		if t.epoch != 0 || expectEpoch != t.last {
+			return kerr.ProducerFenced
+		}
+	case t.exhausted() && (!knows || expectEpoch == t.epoch || t.epoch > lastEpoch && expectEpoch == t.last):
+		// Also for the one that was fenced by 32767: nobody gets that epoch.
 		if fresh == noID {
 			return kerr.CoordinatorLoadInProgress
 		}
 		m.out.FreshUsed = true
 		t.previous, t.last = t.producer, noEpoch
 		if knows {
-			t.last = t.epoch
+			t.last = expectEpoch
 		}
 		t.producer, t.epoch = fresh, 0
 	case !knows:

@@ -40,6 +40,8 @@ func (s State) resting() bool { return s == Empty || s == CompleteCommit || s ==
 const (
 	noID    int64 = -1
 	noEpoch int16 = -1
+	// maxName is the longest transactional id, in bytes: the key of __transaction_state has a length of 16 bits.
+	maxName = 1<<15 - 1
 	// lastEpoch is the highest epoch a producer gets; the one above it is kept for fencing that producer.
 	lastEpoch int16 = 1<<15 - 2
 )

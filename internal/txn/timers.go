@@ -2,6 +2,7 @@ package txn
 
 import (
 	"container/heap"
+	"slices"
 
 	"github.com/milena-mq/milena/internal/det"
 )
@@ -16,8 +17,9 @@ type entry struct {
 // timers is one deadline for each id. Moving one later, what every transaction does, touches only the id: its
 // entry stays where it is and is pushed again when it comes up.
 type timers struct {
-	q   queue
-	seq uint64
+	q    queue
+	seq  uint64
+	most int // entries before those that do not count are thrown out
 }
 
 type queue []entry
@@ -42,7 +44,19 @@ func (q *timers) set(t *id, at det.Instant) {
 		t.queued = at
 		q.seq++
 		heap.Push(&q.q, entry{at, q.seq, t})
+		q.tidy()
 	}
+}
+
+// tidy throws out entries that do not count any more. A transaction sets a timer before that of the id's expiry, whose
+// entry would stay for seven days, and one of its kind with every transaction that comes after a pause.
+func (q *timers) tidy() {
+	if len(q.q) < max(q.most, 1024) {
+		return
+	}
+	q.q = slices.DeleteFunc(q.q, func(e entry) bool { return e.at != e.t.queued })
+	heap.Init(&q.q)
+	q.most = 2 * len(q.q)
 }
 
 // next is the earliest moment at which something may be due. It can be early, never late.
