@@ -142,18 +142,20 @@ func (r *rig) ask(req kmsg.Request) kmsg.Response {
 	return nil
 }
 
+// refused says that the request has to go elsewhere: whoever was asked does not lead, or is closing.
 func refused(resp kmsg.Response) bool {
+	code := int16(0)
 	switch x := resp.(type) {
 	case *kmsg.BrokerRegistrationResponse:
-		return x.ErrorCode == kerr.NotController.Code
+		code = x.ErrorCode
 	case *kmsg.AlterPartitionResponse:
-		return x.ErrorCode == kerr.NotController.Code
+		code = x.ErrorCode
 	case *kmsg.AllocateProducerIDsResponse:
-		return x.ErrorCode == kerr.NotController.Code
+		code = x.ErrorCode
 	case *kmsg.AssignReplicasToDirsResponse:
-		return x.ErrorCode == kerr.NotController.Code
+		code = x.ErrorCode
 	}
-	return false
+	return code == kerr.NotController.Code || code == kerr.BrokerNotAvailable.Code
 }
 
 func (r *rig) leader() *node {
