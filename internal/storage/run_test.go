@@ -147,7 +147,7 @@ func followAll(e *errfs.FS, raw []byte, starts map[int64]int) (acked int64, err 
 }
 
 func TestPowerCutWhileManyBatchesAreWritten(t *testing.T) {
-	raw, starts := leaderBytes(60)
+	raw, starts := leaderBytes(36)
 	e := errfs.New(memfs.New())
 	if _, err := followAll(e, raw, starts); err != nil {
 		t.Fatal(err)
