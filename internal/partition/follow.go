@@ -177,7 +177,7 @@ func (f *Follower) Heard(hw int64) {
 	f.p.app.Lock()
 	defer f.p.app.Unlock()
 	if f.Current() && f.p.log.StartAsked() == f.p.log.Start() { // see Take
-		f.carry(isr.FollowerIn{Kind: isr.Heard, HW: hw}, nil)
+		f.publish(f.m.Step(0, isr.FollowerIn{Kind: isr.Heard, HW: hw}).HW)
 	}
 }
 
@@ -228,7 +228,7 @@ func (f *Follower) carry(in isr.FollowerIn, add func() error) Next {
 			if in.Kind == isr.Fenced {
 				return Next{Step: Rest}
 			}
-			return Next{Step: Over}
+			later = true // an answer to what was not asked: the machine says what it wants
 		}
 		if !f.Current() { // the disk failed
 			return Next{}

@@ -154,7 +154,12 @@ func (s *session) update(r Request) (left int, epoch int32, over func(), err err
 		return 0, 0, nil, kerr.InvalidFetchSessionEpoch
 	}
 	for _, p := range r.Partitions {
-		s.mu.parts.put(p)
+		n := s.mu.parts.put(p)
+		if s.follower {
+			// A follower that asks anew may have thrown the last answer away, or part of it: it led meanwhile, it had to cut
+			// its log or to raise its log start first. The high watermark must reach it although it is no news.
+			n.hw = -1
+		}
 	}
 	for _, k := range r.Forgotten {
 		s.mu.parts.remove(k)

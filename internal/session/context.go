@@ -113,8 +113,8 @@ type node struct {
 func (n *node) told(r Result) bool {
 	news := r.Bytes > 0 || r.Failed || r.Diverging || r.PreferredReplica || r.HW != n.hw || r.LogStart != n.logStart
 	n.hw, n.logStart = r.HW, r.LogStart
-	if r.Failed || r.Diverging {
-		n.hw = -1 // so that the end of the error is told too, and a high watermark to whoever has cut its log
+	if r.Failed {
+		n.hw = -1 // so that the end of the error is told too
 	}
 	return news
 }
@@ -128,9 +128,6 @@ type list struct {
 // put adds a partition at the end, or changes what is asked of a known one where it stands.
 func (l *list) put(p Partition) *node {
 	if n := l.byKey[p.Key]; n != nil {
-		if n.LeaderEpoch != p.LeaderEpoch {
-			n.hw = -1 // who follows in another epoch begins anew: what was answered in the old one may have been thrown away
-		}
 		n.Partition = p
 		return n
 	}
