@@ -280,7 +280,8 @@ func (s *Set) beginEpochs(jobs []*job) {
 		}
 		for i, err := range d.d.AssignEpochs(logs, epochs, inParallel) {
 			if err != nil {
-				of[i].err = err // an error of the disk takes the directory offline
+				of[i].err = err // an error of the disk takes the directory offline; a full one may have room later
+				s.unled.Store(true)
 				s.storageError(of[i].p, err)
 			}
 		}
@@ -564,12 +565,18 @@ func (s *Set) removeStray(l *loadedLog) {
 	s.dirError(l.d, "delete stray partition "+tp, l.d.d.Remove(l.l, s.now()))
 }
 
-// retry creates the replicas that could not be created before, for example because the disk was full.
+// retry leads what could not be led and creates the replicas that could not be created before, for example because the disk was full.
 func (s *Set) retry() {
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	im := s.apply.image
-	if im == nil || s.anyOffline() {
+	if im == nil {
+		return
+	}
+	if s.unled.Swap(false) {
+		s.leadAgain(im)
+	}
+	if s.anyOffline() {
 		return
 	}
 	s.mu.RLock()
@@ -587,4 +594,26 @@ func (s *Set) retry() {
 			s.upsert(im, mt, nums)
 		}
 	}
+}
+
+// leadAgain takes over the partitions that the image gives to this broker and whose epoch could not be written down.
+func (s *Set) leadAgain(im *meta.Image) {
+	nums := map[*meta.Topic][]int32{}
+	for _, p := range s.all() {
+		mt := im.TopicByID(p.id)
+		if mt == nil || int(p.tp.Partition) >= len(mt.Partitions) {
+			continue
+		}
+		p.mu.Lock()
+		due := p.mu.gone == nil && p.roleLocked() == roleNone
+		p.mu.Unlock()
+		if due && s.apply.view.role(s.o.NodeID, mt.Partitions[p.tp.Partition]) == roleLead {
+			nums[mt] = append(nums[mt], p.tp.Partition)
+		}
+	}
+	var ws []*work
+	for mt, n := range nums {
+		ws = append(ws, s.prepare(im, mt, n))
+	}
+	s.carry(ws)
 }

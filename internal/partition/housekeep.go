@@ -73,7 +73,7 @@ func (s *Set) housekeeper() {
 			last.retention = now
 			s.Housekeep(now)
 		}
-		if now-last.retry >= 10*second && s.missing.Load() > 0 {
+		if now-last.retry >= 10*second && (s.missing.Load() > 0 || s.unled.Load()) {
 			last.retry = now
 			s.retry()
 		}

@@ -57,6 +57,7 @@ type Set struct {
 	timed   atomic.Int64                  // topics that are flushed by time
 	lost    atomic.Bool                   // a directory failed and the coordinators on it have not been told
 	missing atomic.Int64                  // replicas that could not be created
+	unled   atomic.Bool                   // a leader epoch could not be written down
 
 	moves *moves
 

@@ -57,3 +57,34 @@ func TestTruncateAtTheLogEndForgetsEmptyEpochs(t *testing.T) {
 	_, logs := openTest(t, mem.Crash(0, det.NewRand(1)))
 	check(logs[0])
 }
+
+// An epoch that could not be written down, because the disk is full, is not taken for durable when it is assigned again.
+func TestAssignEpochIsTriedAgainAfterAFullDisk(t *testing.T) {
+	mem := memfs.New()
+	e := errfs.New(mem)
+	d, _ := openTest(t, e)
+	l, err := d.Create(tp("a", 0), topicID(1), smallConfig(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, l, 3, "x", 1)
+	if err := errors.Join(l.Flush(), l.AssignEpoch(2, l.End())); err != nil {
+		t.Fatal(err)
+	}
+	e.Add(errfs.Rule{Ops: errfs.Write, Suffix: fileEpochs + extTemp, Count: 2, Err: syscall.ENOSPC})
+	for range 2 {
+		if err := l.AssignEpoch(3, l.End()); !errors.Is(err, ErrReserve) {
+			t.Fatal(err)
+		}
+	}
+	if epoch, start, _ := l.LatestEpoch(); epoch != 2 || start != 3 {
+		t.Fatalf("epoch %d from %d", epoch, start)
+	}
+	if err := l.AssignEpoch(3, l.End()); err != nil {
+		t.Fatal(err)
+	}
+	_, logs := openTest(t, mem.Crash(0, det.NewRand(1)))
+	if epoch, start, _ := logs[0].LatestEpoch(); epoch != 3 || start != 3 {
+		t.Fatalf("epoch %d from %d after a power cut", epoch, start)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -490,7 +491,8 @@ func (l *Log) AssignEpoch(epoch int32, start int64) error {
 	if err := l.usableLocked(); err != nil {
 		return err
 	}
-	e, changed := l.mu.epochs.assign(epoch, start)
+	old, dirty := l.mu.epochs, l.mu.epochsDirty
+	e, changed := slices.Clone(old).assign(epoch, start)
 	if !changed {
 		return nil
 	}
@@ -498,7 +500,11 @@ func (l *Log) AssignEpoch(epoch int32, start int64) error {
 	if l.mu.newborn {
 		return nil
 	}
-	return l.dir.fail("write leader epochs of "+l.tp.String(), l.writeEpochsLocked())
+	if err := l.writeEpochsLocked(); err != nil {
+		l.mu.epochs, l.mu.epochsDirty = old, dirty // a full disk: tried again, it must not count as done
+		return l.dir.fail("write leader epochs of "+l.tp.String(), err)
+	}
+	return nil
 }
 
 func (l *Log) writeEpochsLocked() error {
