@@ -353,7 +353,7 @@ func TestHealthyClusterLogsNoWarning(t *testing.T) {
 func TestAFullStoreOfThree(t *testing.T) {
 	t.Parallel()
 	ctx := bound(t)
-	nodes := cluster(t, 3, func(o *coord.EtcdOptions) { o.QuotaBytes, o.Tick = 12<<20, 0 })
+	nodes := cluster(t, 3, func(o *coord.EtcdOptions) { o.QuotaBytes, o.Tick = 9<<20, 0 })
 	n, term := lead(t, ctx, nodes...)
 	big := make([]byte, 1<<18)
 	write := func(k string) error {
@@ -365,7 +365,7 @@ func TestAFullStoreOfThree(t *testing.T) {
 			n, term = lead(t, ctx, nodes...) // a machine that is busy may change leaders meanwhile
 		}
 	}
-	for i := range 64 {
+	for i := range 40 {
 		if err := write("k"); err != nil {
 			t.Fatalf("append %d: %v", i, err)
 		}
@@ -399,12 +399,122 @@ func TestAProcessThatIsGoneIsReplacedBeforeTheTimeout(t *testing.T) {
 	ctx := bound(t)
 	const ticks, tick = 80, 40 * time.Millisecond
 	nodes := cluster(t, 3, func(o *coord.EtcdOptions) { o.Tick, o.ElectionTicks = tick, ticks })
-	old, term := lead(t, ctx, nodes...)
-	began := time.Now()
-	old.down(t, old.Crash)
-	_, next := lead(t, ctx, but(nodes, old)...)
-	if took := time.Since(began); took >= ticks*tick || next.Epoch != term.Epoch+1 {
-		t.Errorf("term %d after %v; the election timeout is %v", next.Epoch, took, ticks*tick)
+	nodes[0].Stand() // or the first election takes as long
+	const trials = 4 // a machine that is busy may split the votes, and then it takes the timeout after all
+	for trial := range trials {
+		old, term := lead(t, ctx, nodes...)
+		began := time.Now()
+		old.down(t, old.Crash)
+		_, next := lead(t, ctx, but(nodes, old)...)
+		took := time.Since(began)
+		if next.Epoch != term.Epoch+1 {
+			t.Errorf("term %d after %d", next.Epoch, term.Epoch)
+		}
+		if took < ticks*tick {
+			return
+		}
+		t.Logf("trial %d: %v", trial, took)
+		old.listen(t)
+		if err := old.open(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Errorf("never in less than the election timeout of %v", ticks*tick)
+}
+
+// A member that cannot reach the leader while others can does not stand for election: they would depose each
+// other for as long as the cable between them is cut.
+func TestAPairThatIsCutKeepsItsLeader(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	nodes, peers := prepare(t, 3)
+	said := &lines{}
+	together(t, nodes, peers, func(o *coord.EtcdOptions) {
+		o.Tick, o.ElectionTicks = 0, 40 // whoever stands does so because of what it saw
+		o.Local, o.Log = net.IPv4(127, 0, 0, byte(10+o.Identity.NodeID)), slog.New(said)
+	})
+	nodes[0].Stand()
+	l, term := lead(t, ctx, nodes...)
+	other := but(nodes, l)[0]
+	for { // a member that has just started watches nobody yet
+		if ctx.Err() != nil {
+			t.Fatal("nobody watches the leader")
+		}
+		if seesLeader(other, l) && seesLeader(but(nodes, l)[1], l) {
+			break
+		}
+	}
+	said.mu.Lock()
+	was := len(said.got)
+	said.mu.Unlock()
+	l.wire.Refuse(net.IPv4(127, 0, 0, byte(10+other.id)))
+	other.wire.Refuse(net.IPv4(127, 0, 0, byte(10+l.id)))
+	for i, w := 0, l.wire; w.Shut() < 20; i++ { // the other tries again and again meanwhile
+		l, term = write(t, ctx, l, term, nodes, fmt.Sprint(i))
+	}
+	said.mu.Lock()
+	defer said.mu.Unlock()
+	for _, m := range said.got[was:] {
+		if strings.Contains(m, "standing for election") {
+			t.Error(m)
+		}
+	}
+}
+
+func seesLeader(n, l *node) bool {
+	resp, err := http.Get("http://" + n.addr + "/milena/sees?id=" + l.MemberID())
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// A member that was cut off for so long that it gets the whole store instead of what it missed: its tail, open
+// all the time, still sees every change once and in order.
+func TestATailSurvivesASnapshot(t *testing.T) {
+	t.Parallel()
+	ctx := bound(t)
+	nodes := cluster(t, 3, func(o *coord.EtcdOptions) { o.Tick = 0 })
+	l, term := lead(t, ctx, nodes...)
+	f := but(nodes, l)[0]
+	tail, err := f.Tail(ctx, term.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := mustAppend(t, ctx, l, term, "k", "before")
+	if b := <-tail; b.Rev != first {
+		t.Fatalf("tail: %+v", b)
+	}
+	f.Isolate()
+	for _, n := range but(nodes, f) {
+		n.CutFrom(f.Etcd)
+	}
+	const n = 700 // more than the log keeps for those who are behind
+	for i := range n {
+		mustAppend(t, ctx, l, term, fmt.Sprint("k", i%7), fmt.Sprint(i))
+	}
+	f.Rejoin()
+	for _, n := range but(nodes, f) {
+		n.MendTo(f.Etcd)
+	}
+	last := first
+	for i := range n {
+		select {
+		case b, ok := <-tail:
+			if !ok {
+				t.Fatalf("the tail ended after %d changes", i)
+			}
+			if b.Rev <= last || len(b.Changes) != 1 || string(b.Changes[0].Value) != fmt.Sprint(i) {
+				t.Fatalf("change %d shows as %+v after revision %d", i, b, last)
+			}
+			last = b.Rev
+		case <-ctx.Done():
+			t.Fatalf("the tail stands still after %d changes", i)
+		}
+	}
+	if !f.HadSnapshot() {
+		t.Error("the member caught up by its log: the test does not test what it should")
 	}
 }
 
@@ -468,90 +578,5 @@ func mustLoad(t testing.TB, ctx context.Context, s coord.Store) {
 	t.Helper()
 	if _, _, err := s.Load(ctx); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// A member that cannot reach the leader while others can does not stand for election: they would depose each
-// other for as long as the cable between them is cut.
-func TestAPairThatIsCutKeepsItsLeader(t *testing.T) {
-	t.Parallel()
-	ctx := bound(t)
-	nodes, peers := prepare(t, 3)
-	together(t, nodes, peers, func(o *coord.EtcdOptions) { o.Tick, o.Local = 0, net.IPv4(127, 0, 0, byte(10+o.Identity.NodeID)) })
-	l, term := lead(t, ctx, nodes...)
-	other := but(nodes, l)[0]
-	for { // a member that has just started watches nobody yet
-		if ctx.Err() != nil {
-			t.Fatal("nobody watches the leader")
-		}
-		if seesLeader(other, l) && seesLeader(but(nodes, l)[1], l) {
-			break
-		}
-	}
-	l.wire.Refuse(net.IPv4(127, 0, 0, byte(10+other.id)))
-	other.wire.Refuse(net.IPv4(127, 0, 0, byte(10+l.id)))
-	for i := 0; l.wire.Shut() < 20; i++ { // the other tries again and again meanwhile
-		mustAppend(t, ctx, l, term, "k", fmt.Sprint(i))
-		mustLoad(t, ctx, l)
-	}
-	if other.EngineLeads() || !l.EngineLeads() {
-		t.Error("the lead has moved")
-	}
-}
-
-func seesLeader(n, l *node) bool {
-	resp, err := http.Get("http://" + n.addr + "/milena/sees?id=" + l.MemberID())
-	if err != nil {
-		return false
-	}
-	defer resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
-}
-
-// A member that was cut off for so long that it gets the whole store instead of what it missed: its tail, open
-// all the time, still sees every change once and in order.
-func TestATailSurvivesASnapshot(t *testing.T) {
-	t.Parallel()
-	ctx := bound(t)
-	nodes := cluster(t, 3, func(o *coord.EtcdOptions) { o.Tick = 0 })
-	l, term := lead(t, ctx, nodes...)
-	f := but(nodes, l)[0]
-	tail, err := f.Tail(ctx, term.Token)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first := mustAppend(t, ctx, l, term, "k", "before")
-	if b := <-tail; b.Rev != first {
-		t.Fatalf("tail: %+v", b)
-	}
-	f.Isolate()
-	for _, n := range but(nodes, f) {
-		n.CutFrom(f.Etcd)
-	}
-	const n = 900 // more than the log keeps for those who are behind
-	for i := range n {
-		mustAppend(t, ctx, l, term, fmt.Sprint("k", i%7), fmt.Sprint(i))
-	}
-	f.Rejoin()
-	for _, n := range but(nodes, f) {
-		n.MendTo(f.Etcd)
-	}
-	last := first
-	for i := range n {
-		select {
-		case b, ok := <-tail:
-			if !ok {
-				t.Fatalf("the tail ended after %d changes", i)
-			}
-			if b.Rev <= last || len(b.Changes) != 1 || string(b.Changes[0].Value) != fmt.Sprint(i) {
-				t.Fatalf("change %d shows as %+v after revision %d", i, b, last)
-			}
-			last = b.Rev
-		case <-ctx.Done():
-			t.Fatalf("the tail stands still after %d changes", i)
-		}
-	}
-	if !f.HadSnapshot() {
-		t.Error("the member caught up by its log: the test does not test what it should")
 	}
 }

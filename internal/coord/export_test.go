@@ -82,3 +82,6 @@ func (e *Etcd) HadSnapshot() bool {
 	fs, err := filepath.Glob(filepath.Join(e.srv.Cfg.SnapDir(), "*.snap"))
 	return err == nil && len(fs) > 0
 }
+
+// Stand makes this member stand for election now.
+func (e *Etcd) Stand() { e.stand(0) }

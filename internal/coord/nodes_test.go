@@ -256,3 +256,19 @@ func value(t testing.TB, ctx context.Context, s coord.Store, k string) string {
 	}
 	return ""
 }
+
+// write appends a value of the key k under the term that there is, or a new one: a machine that is busy may
+// change leaders at any time. It returns who leads, and the term.
+func write(t testing.TB, ctx context.Context, n *node, term *coord.Term, nodes []*node, v string) (*node, *coord.Term) {
+	t.Helper()
+	for {
+		_, err := n.Append(ctx, term, []meta.Change{{Key: "k", Value: []byte(v)}})
+		if err == nil {
+			return n, term
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("append %s: %v", v, err)
+		}
+		n, term = lead(t, ctx, but(nodes, nil)...)
+	}
+}

@@ -141,7 +141,7 @@ func (r *Remote) begin() error {
 		}
 	}
 	if !r.o.Elect {
-		r.learn(ctx)
+		r.learn(ctx, time.Second)
 		return nil
 	}
 	return r.probeLimits(ctx)
@@ -303,8 +303,7 @@ func (r *Remote) watchdog() {
 			}
 			learned = time.Time{}
 		}
-		if !r.o.Elect && time.Since(learned) > learnEvery {
-			r.learn(r.ctx)
+		if !r.o.Elect && time.Since(learned) > learnEvery && r.learn(r.ctx, limit) {
 			learned = time.Now()
 		}
 	}
@@ -312,13 +311,13 @@ func (r *Remote) watchdog() {
 
 // learn takes the addresses of the quorum's members. Those that were given stay: they are where a broker
 // finds its cluster again when all members have moved one after the other.
-func (r *Remote) learn(ctx context.Context) {
+func (r *Remote) learn(ctx context.Context, limit time.Duration) bool {
 	l, _ := r.current()
-	ctx, cancel := context.WithTimeout(ctx, watchLimit)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	resp, err := l.cli.MemberList(ctx)
 	if err != nil || len(resp.Members) > maxEndpoints {
-		return
+		return false
 	}
 	keep := make(map[string]bool)
 	for _, a := range r.o.Endpoints {
@@ -347,6 +346,7 @@ func (r *Remote) learn(ctx context.Context) {
 	for _, x := range gone {
 		_ = x.cli.Close()
 	}
+	return true
 }
 
 // Endpoints is the addresses that are known now, sorted.

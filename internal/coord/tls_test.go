@@ -93,15 +93,7 @@ func TestThreeMembersAndAJoinerOverTLS(t *testing.T) {
 	case <-ctx.Done():
 		t.Fatal("nothing came over TLS")
 	}
-	ms, err := n.Members(ctx)
-	if err != nil || len(ms) != 3 {
-		t.Fatal(ms, err)
-	}
-	for _, m := range ms {
-		if m.Err != "" {
-			t.Errorf("member %+v", m)
-		}
-	}
+	awaitVoters(t, ctx, n, 3)
 	// Whoever has no certificate gets nothing.
 	if s, err := coord.OpenRemote(coord.RemoteOptions{Endpoints: []string{nodes[0].addr}, Open: 300 * time.Millisecond}); err == nil {
 		_ = s.Close()

@@ -123,6 +123,7 @@ type zapCore struct {
 // expected is what etcd complains of and what is no news. When a lone member elects itself within
 // milliseconds, the first look at its own term and version comes before they are written, and it looks again.
 var expected = []string{"failed to update storage version", "Failed to detect schema version", "cannot campaign at term",
+	"failed to get version", "failed to unmarshal response", "failed to reach the peer URL", // a member that is not up yet; other lines tell of one that went
 	"retrying of unary invoker failed",             // clients ask another endpoint, and say so when there is none
 	"ignored out-of-date read index response",      // an answer came after its limit: the proof of leadership says so
 	"data-dir used by this member must be removed"} // said by us, with what to do
