@@ -66,8 +66,13 @@ func newPlayer(cfg Config) *player {
 
 func (p *player) take(o Out) {
 	for _, r := range o.Records {
-		p.log = append(p.log, Replayed{Offset: int64(len(p.log)), ProducerID: -1, Key: r.Key, Value: r.Value})
-		fmt.Fprintf(&p.out, "-> append %s\n", showRecord(r.Key, r.Value))
+		in, of := Replayed{Offset: int64(len(p.log)), ProducerID: -1, Key: r.Key, Value: r.Value}, ""
+		if r.Transactional {
+			in.Transactional, in.ProducerID = true, r.ProducerID
+			of = fmt.Sprintf(" transaction=%d/%d", r.ProducerID, r.Epoch)
+		}
+		p.log = append(p.log, in)
+		fmt.Fprintf(&p.out, "-> append %s%s\n", showRecord(r.Key, r.Value), of)
 	}
 	for _, a := range o.Answers {
 		fmt.Fprintf(&p.out, "-> %s: %s\n", p.names[a.Token], show(a.Response))
@@ -226,6 +231,8 @@ func (p *player) command(t *testing.T, f []string) {
 		p.step(name, Leave{r})
 	case "commit":
 		p.step(name, Commit{commitRequest(n, a, g)})
+	case "txn-commit":
+		p.step(name, TxnCommit{Request: commitRequest(n, a, g), ProducerID: n("producer", 1), Epoch: int16(n("pepoch", 0))})
 	case "fetch":
 		r := kmsg.NewOffsetFetchRequestGroup()
 		r.Group = g
