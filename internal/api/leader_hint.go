@@ -12,8 +12,9 @@ import (
 // asked the wrong broker goes to the right one without asking for metadata first.
 type leaderHints struct{ brokers []leaderEndpoint }
 
-// hint is the leader of a partition as the image knows it, when code is one that sends the client
-// elsewhere. Without a leader it is -1 and -1, which leaves the hint out.
+// hint is the leader of a partition as the newest image knows it, when code is one that sends the client
+// elsewhere. Without a leader it is -1 and -1, which leaves the hint out. The image of the request would not do: a
+// fetch that waited began under the old leader, and would name it.
 func (h *leaderHints) hint(c *Call, t *meta.Topic, n int32, code int16) (leader, epoch int32) {
 	if code != kerr.NotLeaderForPartition.Code && code != kerr.FencedLeaderEpoch.Code {
 		return -1, -1
@@ -21,8 +22,17 @@ func (h *leaderHints) hint(c *Call, t *meta.Topic, n int32, code int16) (leader,
 	if t == nil || n < 0 || int(n) >= len(t.Partitions) {
 		return -1, -1
 	}
+	im := c.Image
+	if c.Controller != nil {
+		if next := c.Controller.Coming(); next.Revision() > im.Revision() {
+			im = next
+		}
+	}
+	if t = im.TopicByID(t.ID); t == nil || int(n) >= len(t.Partitions) {
+		return -1, -1
+	}
 	p := t.Partitions[n]
-	b := c.Image.Broker(p.Leader)
+	b := im.Broker(p.Leader)
 	if b == nil || b.Fenced {
 		return -1, -1
 	}

@@ -38,6 +38,7 @@ type Controller struct {
 	o      Options
 	log    *slog.Logger
 	image  atomic.Pointer[meta.Image]
+	coming atomic.Pointer[meta.Image] // what subscribers are being told
 	ops    chan *op
 	ready  chan struct{} // closed when the cluster is known to be there; readyOnce does it
 	failed chan struct{} // closed when the image cannot go on
@@ -167,6 +168,15 @@ func (c *Controller) over() error {
 // Image is the newest image. A request takes it once and reads it from start to end.
 func (c *Controller) Image() *meta.Image { return c.image.Load() }
 
+// Coming is the image that subscribers are being told, or Image: partitions have taken it in, or are about to. It
+// says where a leader has gone, before this broker serves by it.
+func (c *Controller) Coming() *meta.Image {
+	if im := c.coming.Load(); im != nil {
+		return im
+	}
+	return c.Image()
+}
+
 // Subscribe has fn called with every delta from now on, in order, each once, before Image shows it;
 // at once it is called with everything there is. fn must be quick where it can, and must not call
 // a method that changes the cluster: the answer would wait for fn itself.
@@ -180,6 +190,7 @@ func (c *Controller) Subscribe(fn func(*meta.Image, *meta.Delta)) {
 
 func (c *Controller) publish(im *meta.Image, d *meta.Delta) {
 	c.subs.Lock()
+	c.coming.Store(im)
 	for _, fn := range c.subs.fns {
 		fn(im, d)
 	}
