@@ -20,6 +20,8 @@ type fakeLog struct {
 	waits   []wait
 	loading chan struct{} // when not nil: Replay waits until it is closed
 	loads   int
+	refuse  error // of AppendMarker
+	admit   func(producerID int64, epoch int16, guard any) error
 }
 
 type wait struct {
@@ -109,6 +111,12 @@ func (l *fakeLog) count() (batches int, records int64) {
 }
 
 func (l *fakeLog) AppendMarker(b batch.Batch, _ int16) (base, end int64, err error) {
+	l.mu.Lock()
+	err = l.refuse
+	l.mu.Unlock()
+	if err != nil {
+		return 0, 0, err
+	}
 	return l.Append(b)
 }
 
@@ -116,5 +124,11 @@ func (l *nullLog) AppendMarker(b batch.Batch, _ int16) (base, end int64, err err
 	return l.Append(b)
 }
 
-func (l *fakeLog) Admit(int64, int16, any) error { return nil }
+func (l *fakeLog) Admit(producerID int64, epoch int16, guard any) error {
+	if l.admit == nil {
+		return nil
+	}
+	return l.admit(producerID, epoch, guard)
+}
+
 func (l *nullLog) Admit(int64, int16, any) error { return nil }
