@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -472,14 +473,32 @@ func (p *Partition) unwatch(n *pollNode) {
 	p.mu.polls.remove(n)
 }
 
-// endLocked takes out everybody who waits, because the role is over. The caller ends the returned waits
-// outside the lock.
-func (p *Partition) endLocked() []wait {
+// handover is how long consumers that wait here are kept after another broker has been elected. Brokers learn of an
+// election within milliseconds of each other, and the old leader is often the first: a consumer that is sent away at
+// once asks somebody for metadata who does not know yet, comes back here, and then rests, franz-go for a second.
+const handover = 40 * time.Millisecond
+
+// endLocked takes out everybody who waits, because the role is over; elected says that another broker has it now.
+// The caller ends the returned waits outside the lock.
+func (p *Partition) endLocked(elected bool) []wait {
 	due := p.mu.commit.all(nil)
 	due = p.mu.disk.all(due)
 	due = p.mu.low.all(due)
+	var later []*LongPoll
 	for q := p.mu.polls.first; q != nil; q = q.next {
-		q.fire()
+		if !elected || q.replica { // a follower is told at once: the new leader waits for it
+			q.fire()
+			continue
+		}
+		q.touched = true
+		later = append(later, q.poll)
+	}
+	if len(later) > 0 {
+		time.AfterFunc(handover, func() {
+			for _, l := range later {
+				l.fire()
+			}
+		})
 	}
 	return due
 }
@@ -492,7 +511,7 @@ func (p *Partition) fail(err error) {
 		return
 	}
 	p.mu.gone = err
-	due := p.endLocked()
+	due := p.endLocked(false)
 	p.mu.Unlock()
 	endAll(due, err)
 }

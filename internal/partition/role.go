@@ -106,11 +106,12 @@ func (p *Partition) resign(self int32, v *view, rec *meta.Partition) (want role,
 		p.stepAndUnlock(isr.In{Kind: isr.Assigned, To: to})
 		return want, false
 	}
+	elected := p.mu.leader != nil && rec.Leader >= 0 && rec.Leader != self
 	// The old role ends first: an append of the old epoch must not slip in behind the new epoch's start.
 	p.mu.leader, p.mu.follower, p.mu.epoch = nil, nil, rec.LeaderEpoch
 	p.mu.starts, p.mu.told = nil, nil
 	p.app.guards = nil // a marker that another leader writes meanwhile is not seen by them
-	due := p.endLocked()
+	due := p.endLocked(elected)
 	p.mu.Unlock()
 	endAll(due, kerr.NotLeaderForPartition)
 	return want, true
