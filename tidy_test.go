@@ -17,11 +17,11 @@ func exists(p string) bool { _, err := os.Stat(p); return err == nil }
 // Who may do what is a list here, so that an exception is a visible change.
 var (
 	// goAllowed may start goroutines: the engines and the owners, which join them before Close returns.
-	goAllowed = []string{"internal/coord", "internal/peer", "internal/member", "internal/replica", "internal/demo", "internal/server", "internal/partition", "internal/shard", "internal/controller", "internal/broker", "internal/cli", "internal/admin", "cmd/milena"}
+	goAllowed = []string{"internal/coord", "internal/peer", "internal/member", "internal/replica", "internal/marker", "internal/demo", "internal/server", "internal/partition", "internal/shard", "internal/controller", "internal/broker", "internal/cli", "internal/admin", "cmd/milena"}
 	// osAllowed may import os: the file system itself, what talks to a terminal, and what starts the process.
 	osAllowed = []string{"internal/vfs", "internal/cli", "internal/admin", "internal/broker", "internal/coord", "internal/peer", "internal/demo", "internal/server", "cmd/milena"}
 	// clockAllowed may read the wall clock; everybody else is given the time.
-	clockAllowed = []string{"internal/coord", "internal/peer", "internal/member", "internal/replica", "internal/demo", "internal/server", "internal/partition", "internal/shard", "internal/controller", "internal/api", "internal/broker", "internal/cli", "internal/admin", "internal/vfs", "cmd/milena"}
+	clockAllowed = []string{"internal/coord", "internal/peer", "internal/member", "internal/replica", "internal/marker", "internal/demo", "internal/server", "internal/partition", "internal/shard", "internal/controller", "internal/api", "internal/broker", "internal/cli", "internal/admin", "internal/vfs", "cmd/milena"}
 	badNames     = []string{"util", "utils", "common", "helpers", "types", "manager"}
 )
 
