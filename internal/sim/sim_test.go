@@ -70,11 +70,11 @@ func play(n int, o Options) (sum Stats, err error) {
 }
 
 // rare is what a few seeds need not meet.
-var rare = []string{"Lost", "Unclean", "Stale"}
+var rare = []string{"Lost", "Unclean", "Stale", "Restarts"}
 
 // TestSeeds plays three brokers; no promise may break, and everything that can go wrong has to.
 func TestSeeds(t *testing.T) {
-	n := seeds(t, 60)
+	n := seeds(t, 40)
 	sum, err := play(n, Options{Rules: Right()})
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestSameSeedSameStory(t *testing.T) {
 
 // TestFiveBrokers plays a larger cluster, where partitions move between brokers.
 func TestFiveBrokers(t *testing.T) {
-	n := seeds(t, 10)
+	n := seeds(t, 6)
 	sum, err := play(n, Options{Brokers: 5, Rules: Right()})
 	if err != nil {
 		t.Fatal(err)
