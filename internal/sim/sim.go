@@ -111,7 +111,6 @@ type Stats struct {
 	Replaced, DirsFailed, Drained, Terms, StaleWrites, Unknown        int
 	Reassigned, MinChanges, Deleted, Restarts, NotEnoughAfter, Zombie int
 	Lost                                                              int // acknowledged records that an unclean election took
-	Healed                                                            bool
 }
 
 // Breach is a broken promise.
