@@ -52,7 +52,29 @@ func runTimeline(s settings, r *report) {
 				delete(v.leader, p)
 			}
 		}
-		lines := x.watch(v.leader, func() { time.Sleep(500 * time.Millisecond); t.do(x, n); time.Sleep(2 * time.Second); t.mend(x, n) })
+		if s.trials < 20 { // the trials before the one that is shown
+			for range s.trials {
+				t.do(x, n)
+				time.Sleep(6 * time.Second)
+				t.mend(x, n)
+				time.Sleep(3 * time.Second)
+				if n, err = x.victim(t.store); err != nil {
+					r.say(false, "timeline", "%v", err)
+					return
+				}
+			}
+			if v, err = metadata(n.client.real, topic, time.Second); err != nil {
+				r.say(false, "timeline", "%v", err)
+				return
+			}
+			for p, b := range v.leader {
+				if b != n.id {
+					delete(v.leader, p)
+				}
+			}
+		}
+		note("begins at %s", time.Now().Format("15:04:05.000"))
+		lines := x.watch(v.leader, func() { time.Sleep(500 * time.Millisecond); t.do(x, n); time.Sleep(4 * time.Second); t.mend(x, n) })
 		fmt.Printf("   victim %d at 0.500 s\n%s", n.id, lines)
 		r.say(true, "timeline", "%s", what)
 	}
