@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -278,9 +279,9 @@ func TestAMoveOfTheLeaderIsFollowed(t *testing.T) {
 
 func TestABrokenConnectionIsTriedAgain(t *testing.T) {
 	w := newWorld(t)
-	n := 0
+	var n atomic.Int32 // each time another connection
 	w.remote(func(req *kmsg.WriteTxnMarkersRequest) *kmsg.WriteTxnMarkersResponse {
-		if n++; n < 3 {
+		if n.Add(1) < 3 {
 			return nil
 		}
 		return answer(req, 0)
