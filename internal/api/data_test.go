@@ -34,6 +34,7 @@ type dataBroker struct {
 	peer string // address of the listener for other brokers
 	im   atomic.Pointer[meta.Image]
 	set  *partition.Set
+	env  *Env
 	rev  int64
 }
 
@@ -69,6 +70,7 @@ func newDataBrokerOn(t testing.TB, disks int, set ...string) *dataBroker {
 		Sessions:    session.New(session.Options{Slots: 16, NewID: rand.Int32}),
 		ProducerIDs: NewProducerIDs(func(context.Context) (int64, int32, error) { ids += 2; return ids - 2, 2, nil }),
 	}
+	b.env = env
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
