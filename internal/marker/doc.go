@@ -6,7 +6,8 @@
 // One goroutine for each leader broker that there ever was something for, started by Put and joined by Close. A
 // Writer is safe for concurrent use.
 //
-// Invariants: a marker is tried until it stands, or its topic is gone, or another coordinator's counts; one
+// Invariants: a marker is tried until it stands, or its topic is gone, or another coordinator's counts, or the one
+// that decided is forgotten (Forget): the one after it hands all of them over again. One
 // request in flight for each broker, and everything that waits rides the next one.
 //
 // Read writer.go.

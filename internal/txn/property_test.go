@@ -18,7 +18,7 @@ import (
 // TestHistories lets clients that share transactional ids, crash and have their messages delayed and doubled work against
 // one coordinator and two partitions that crash as well, and checks I22 to I28 of invariants 1b again and again.
 func TestHistories(t *testing.T) {
-	seeds := uint64(400)
+	seeds := uint64(250)
 	if testing.Short() {
 		seeds = 100
 	}
