@@ -8,11 +8,12 @@
 //
 // One goroutine per partition that this broker leads, started by Groups.Lead and joined by Groups.Close or
 // when leadership is lost; it sleeps on its inbox and on one timer. Inbox and parked answers are under
-// the shard's mutex. What a machine asks to be carried out (markers) is handed over when its record is committed, once for each machine
-// that was loaded: with a machine that is forgotten, what it asked for and is not done yet is void.
+// the shard's mutex. What a machine asks to be carried out (markers) is handed over when its record is
+// committed, once for each machine that was loaded: with a machine that is forgotten, what it asked for
+// and is not done yet is void.
 //
 // Invariants: one append order, one step order; every Pending is finished exactly once, with an answer
 // or with an error; the inbox is bounded.
 //
-// Read shard.go first, then groups.go.
+// Read shard.go first, then groups.go and txns.go.
 package shard
