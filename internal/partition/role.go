@@ -113,8 +113,29 @@ func (p *Partition) resign(self int32, v *view, rec *meta.Partition) (want role,
 	p.app.guards = nil // a marker that another leader writes meanwhile is not seen by them
 	due := p.endLocked(elected)
 	p.mu.Unlock()
+	if elected {
+		due = sendLater(due)
+	}
 	endAll(due, kerr.NotLeaderForPartition)
 	return want, true
+}
+
+// sendLater ends the waits of producers after handover, by when the new leader has heard that it leads: sent away at once, a
+// producer comes to it too early and rests for its backoff. The waits of this broker's own coordinators are returned:
+// they have to let go now.
+func sendLater(due []wait) (now []wait) {
+	var later []wait
+	for _, w := range due {
+		if w.w == nil {
+			now = append(now, w)
+		} else {
+			later = append(later, w)
+		}
+	}
+	if len(later) > 0 {
+		time.AfterFunc(handover, func() { endAll(later, kerr.NotLeaderForPartition) })
+	}
+	return now
 }
 
 // take begins the new role. The epoch of a leader is durable already.
