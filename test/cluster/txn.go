@@ -165,7 +165,7 @@ func (x *copying) copied(ctx context.Context) (int64, error) {
 func (x *copying) copier(ctx context.Context, i, life int) {
 	s, err := kgo.NewGroupTransactSession(x.opts(
 		kgo.TransactionalID(fmt.Sprint("copier-", i)), kgo.TransactionTimeout(x.timeout),
-		kgo.ConsumerGroup("copiers"), kgo.ConsumeTopics(txnIn), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets(),
+		kgo.ConsumerGroup("copiers"), kgo.ConsumeTopics(txnIn), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DefaultProduceTopic(txnOut),
 		kgo.SessionTimeout(6*time.Second), kgo.HeartbeatInterval(500*time.Millisecond),
 	)...)
@@ -260,7 +260,7 @@ func (x *copying) verify(r *report) {
 	stable, err := x.stable(ctx, adm)
 	r.say(err == nil, "txn-hanging", "the last stable offset of every partition is its end %.1f s after the copiers stopped (%v)", time.Since(began).Seconds(), err)
 	seen := make(map[string]int, x.n)
-	var aborted, foreign int
+	var aborted int
 	at := map[int32]int64{}
 	for !reached(at, stable) && ctx.Err() == nil {
 		pctx, cancel := context.WithTimeout(ctx, time.Second)
@@ -292,7 +292,7 @@ func (x *copying) verify(r *report) {
 			twice++
 		}
 	}
-	foreign = len(seen) - (x.n - lost)
+	foreign := len(seen) - (x.n - lost)
 	r.say(lost == 0 && twice == 0 && aborted == 0 && foreign == 0, "txn-exactly-once", "%d values: lost %d, twice %d, aborted ones visible %d, foreign %d", x.n, lost, twice, aborted, foreign)
 	list, err := adm.ListTransactions(ctx, nil, []string{"Ongoing", "PrepareCommit", "PrepareAbort"})
 	open := 0
