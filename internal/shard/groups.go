@@ -5,11 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
-	"unicode/utf16"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/milena-mq/milena/internal/batch"
 	"github.com/milena-mq/milena/internal/group"
@@ -56,19 +52,20 @@ type Options struct {
 // Groups is the group coordinators of this broker, one for each partition of GroupsTopic that it leads. It is
 // safe for concurrent use.
 type Groups struct {
+	fleet
 	o    Options
 	kind kind
-	wg   sync.WaitGroup
-	mu   struct {
-		sync.RWMutex
-		shards map[int32]*shard
-		parts  int32 // partitions of GroupsTopic, 0 while it does not exist
-		closed bool
-	}
 }
 
 // NewGroups makes the coordinators of a broker that leads nothing yet.
 func NewGroups(o Options) *Groups {
+	o.defaults()
+	g := &Groups{o: o}
+	g.kind = kind{name: "group coordinator", topic: GroupsTopic, make: func(int32) machine { return &groupMachine{group.New(o.Config)} }}
+	return g
+}
+
+func (o *Options) defaults() {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -88,10 +85,6 @@ func NewGroups(o Options) *Groups {
 	if fits := o.MaxBatchBytes - batch.HeaderSize - 64<<10; o.Config.MaxRecordBytes <= 0 || o.Config.MaxRecordBytes > fits {
 		o.Config.MaxRecordBytes = fits
 	}
-	g := &Groups{o: o}
-	g.kind = kind{name: "group coordinator", topic: GroupsTopic, make: func(int32) machine { return &groupMachine{group.New(o.Config)} }}
-	g.mu.shards = map[int32]*shard{}
-	return g
 }
 
 func randomUUID() string {
@@ -107,43 +100,11 @@ func (g *Groups) NewID() string { return g.o.NewID() }
 // Lead starts the coordinator of a partition of GroupsTopic that this broker has begun to lead, replacing
 // that of an earlier epoch. It returns at once; the log is replayed on the coordinator's own goroutine, and
 // requests get COORDINATOR_LOAD_IN_PROGRESS until that is done.
-func (g *Groups) Lead(partition int32, log Log) {
-	s := newShard(partition, log, g.o, &g.kind)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.mu.closed {
-		return
-	}
-	if old := g.mu.shards[partition]; old != nil {
-		old.stop()
-	}
-	g.mu.shards[partition] = s
-	g.wg.Add(1)
-	go func() {
-		defer g.wg.Done()
-		s.run()
-	}()
-}
-
-// Lose stops the coordinator of a partition: whoever waits is answered NOT_COORDINATOR at once. A partition
-// that is not led is no error.
-func (g *Groups) Lose(partition int32) {
-	g.mu.Lock()
-	s := g.mu.shards[partition]
-	delete(g.mu.shards, partition)
-	g.mu.Unlock()
-	if s != nil {
-		s.stop()
-	}
-}
+func (g *Groups) Lead(partition int32, log Log) { g.lead(newShard(partition, log, g.o, &g.kind)) }
 
 // Apply follows the metadata: how many partitions GroupsTopic has, and which topics are gone, whose offsets
 // are forgotten. Called in order, each delta once; a nil delta means that only im is known.
 func (g *Groups) Apply(im *meta.Image, d *meta.Delta) {
-	var parts int32
-	if t := im.Topic(GroupsTopic); t != nil {
-		parts = int32(len(t.Partitions))
-	}
 	var gone []group.DeletedTopic
 	if d != nil {
 		for _, id := range d.TopicIDs() {
@@ -152,41 +113,10 @@ func (g *Groups) Apply(im *meta.Image, d *meta.Delta) {
 			}
 		}
 	}
-	g.mu.Lock()
-	g.mu.parts = parts
-	g.mu.Unlock()
-	if len(gone) == 0 {
-		return
+	g.follow(im, GroupsTopic)
+	if len(gone) > 0 {
+		g.tellAll(group.TopicsDeleted{Topics: gone})
 	}
-	for _, s := range g.all() {
-		s.submit(item{ev: group.TopicsDeleted{Topics: gone}})
-	}
-}
-
-func (g *Groups) all() []*shard {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	out := make([]*shard, 0, len(g.mu.shards))
-	for _, s := range g.mu.shards {
-		out = append(out, s)
-	}
-	return out
-}
-
-// PartitionFor is the partition of GroupsTopic that keeps a group when the topic has n partitions (n above 0):
-// Java's String.hashCode, as Kafka computes it, so that stored groups can move between the two.
-func PartitionFor(groupID string, n int32) int32 {
-	var h int32
-	for _, c := range utf16.Encode([]rune(groupID)) {
-		h = 31*h + int32(c)
-	}
-	if h < 0 {
-		h = -h
-	}
-	if h < 0 { // the smallest int32 is its own negative
-		h = 0
-	}
-	return h % n
 }
 
 // Submit hands requests to the coordinators of their groups. The events and what they refer to must stay
@@ -194,13 +124,7 @@ func PartitionFor(groupID string, n int32) int32 {
 func (g *Groups) Submit(reqs ...Request) *Call {
 	c := newCall(len(reqs))
 	for i := range reqs {
-		w := waiter{c, i}
-		s := g.shardOf(reqs[i].Group)
-		if s == nil {
-			w.finish(Result{Err: kerr.NotCoordinator})
-			continue
-		}
-		s.submit(item{w: w, ev: reqs[i].Event, admit: reqs[i].Admit})
+		g.shardOf(reqs[i].Group).submitOr(item{w: waiter{c, i}, ev: reqs[i].Event, admit: reqs[i].Admit})
 	}
 	return c
 }
@@ -209,62 +133,14 @@ func (g *Groups) Submit(reqs ...Request) *Call {
 // one result has no value; its error is NOT_COORDINATOR where this broker does not lead, or says that the marker is late.
 func (g *Groups) WriteMarker(partition int32, b batch.Batch, txnVersion int16) *Call {
 	c := newCall(1)
-	g.mu.RLock()
-	s := g.mu.shards[partition]
-	g.mu.RUnlock()
-	if s == nil {
-		waiter{c, 0}.finish(Result{Err: kerr.NotCoordinator})
-		return c
-	}
-	s.submit(item{w: waiter{c, 0}, ev: markerEvent{b, txnVersion}})
+	g.at(partition).submitOr(item{w: waiter{c, 0}, ev: markerEvent{b, txnVersion}})
 	return c
-}
-
-func (g *Groups) shardOf(groupID string) *shard {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	if g.mu.parts == 0 {
-		return nil
-	}
-	return g.mu.shards[PartitionFor(groupID, g.mu.parts)]
 }
 
 // List asks every coordinator of this broker for its groups; each result holds
 // []kmsg.ListGroupsResponseGroup.
-func (g *Groups) List(ev group.List) *Call {
-	all := g.all()
-	c := newCall(len(all))
-	for i, s := range all {
-		s.submit(item{w: waiter{c, i}, ev: ev})
-	}
-	return c
-}
+func (g *Groups) List(ev group.List) *Call { return g.askAll(ev) }
 
 // Close stops every coordinator once what it has taken is appended and committed, or ctx ends, and waits for
 // their goroutines. Parked joins and syncs are answered NOT_COORDINATOR: the members go on elsewhere.
-func (g *Groups) Close(ctx context.Context) error {
-	g.mu.Lock()
-	g.mu.closed = true
-	shards := g.mu.shards
-	g.mu.shards = map[int32]*shard{}
-	g.mu.Unlock()
-	for _, s := range shards {
-		s.drain()
-	}
-	done := make(chan struct{})
-	go func() {
-		g.wg.Wait()
-		close(done)
-	}()
-	var err error
-	select {
-	case <-done:
-	case <-ctx.Done():
-		err = fmt.Errorf("flush groups: %w", ctx.Err())
-	}
-	for _, s := range shards {
-		s.stop()
-	}
-	<-done
-	return err
-}
+func (g *Groups) Close(ctx context.Context) error { return g.close(ctx, "flush groups") }

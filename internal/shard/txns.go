@@ -2,13 +2,9 @@ package shard
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/milena-mq/milena/internal/control"
 	"github.com/milena-mq/milena/internal/meta"
@@ -38,25 +34,18 @@ type TxnOptions struct {
 // Txns is the transaction coordinators of this broker, one for each partition of TxnsTopic that it leads. It is
 // safe for concurrent use.
 type Txns struct {
-	o  TxnOptions
-	so Options
-	wg sync.WaitGroup
-	mu struct {
-		sync.RWMutex
-		shards  map[int32]*shard
-		parts   int32 // partitions of TxnsTopic, 0 while it does not exist
-		version int16
-		closed  bool
-	}
-	loads atomic.Uint64
+	fleet
+	o       TxnOptions
+	so      Options
+	version atomic.Int32 // finalised transaction version
+	loads   atomic.Uint64
 }
 
 // NewTxns makes the coordinators of a broker that leads nothing yet.
 func NewTxns(o TxnOptions) *Txns {
-	g := NewGroups(Options{CommitTimeout: o.CommitTimeout, MaxBatchBytes: o.MaxBatchBytes, Clock: o.Clock, Log: o.Log})
-	t := &Txns{o: o, so: g.o} // the same defaults
-	t.mu.shards = map[int32]*shard{}
-	return t
+	so := Options{CommitTimeout: o.CommitTimeout, MaxBatchBytes: o.MaxBatchBytes, Clock: o.Clock, Log: o.Log}
+	so.defaults()
+	return &Txns{o: o, so: so}
 }
 
 // Lead starts the coordinator of a partition of TxnsTopic, as Groups.Lead does.
@@ -67,9 +56,7 @@ func (t *Txns) Lead(partition int32, log Log) {
 		load.Store(t.loads.Add(1))
 		cfg := t.o.Config
 		cfg.Epoch = epoch
-		t.mu.RLock()
-		cfg.Version = t.mu.version
-		t.mu.RUnlock()
+		cfg.Version = t.Version()
 		return &txnMachine{m: txn.New(cfg), fresh: t.o.FreshID}
 	}
 	k.then = func(what []any) {
@@ -82,69 +69,20 @@ func (t *Txns) Lead(partition int32, log Log) {
 	if t.o.Forget != nil {
 		k.forget = func() { t.o.Forget(partition, load.Load()) }
 	}
-	s := newShard(partition, log, t.so, k)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.mu.closed {
-		return
-	}
-	if old := t.mu.shards[partition]; old != nil {
-		old.stop()
-	}
-	t.mu.shards[partition] = s
-	t.wg.Add(1)
-	go func() {
-		defer t.wg.Done()
-		s.run()
-	}()
-}
-
-// Lose stops the coordinator of a partition: whoever waits is answered NOT_COORDINATOR.
-func (t *Txns) Lose(partition int32) {
-	t.mu.Lock()
-	s := t.mu.shards[partition]
-	delete(t.mu.shards, partition)
-	t.mu.Unlock()
-	if s != nil {
-		s.stop()
-	}
+	t.lead(newShard(partition, log, t.so, k))
 }
 
 // Apply follows the metadata: how many partitions TxnsTopic has, and the finalised transaction version.
 func (t *Txns) Apply(im *meta.Image) {
-	var parts int32
-	if topic := im.Topic(TxnsTopic); topic != nil {
-		parts = int32(len(topic.Partitions))
-	}
+	t.follow(im, TxnsTopic)
 	v := im.Features()[control.FeatureTransactions]
-	t.mu.Lock()
-	changed := t.mu.version != v
-	t.mu.parts, t.mu.version = parts, v
-	t.mu.Unlock()
-	if !changed {
-		return
-	}
-	for _, s := range t.all() {
-		s.submit(item{ev: version(v)})
+	if t.version.Swap(int32(v)) != int32(v) {
+		t.tellAll(version(v))
 	}
 }
 
 // Version is the finalised transaction version.
-func (t *Txns) Version() int16 {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.mu.version
-}
-
-func (t *Txns) all() []*shard {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	out := make([]*shard, 0, len(t.mu.shards))
-	for _, s := range t.mu.shards {
-		out = append(out, s)
-	}
-	return out
-}
+func (t *Txns) Version() int16 { return int16(t.version.Load()) }
 
 // TxnRequest is one event for the coordinator of a transactional id.
 type TxnRequest struct {
@@ -157,13 +95,7 @@ type TxnRequest struct {
 func (t *Txns) Submit(reqs ...TxnRequest) *Call {
 	c := newCall(len(reqs))
 	for i := range reqs {
-		w := waiter{c, i}
-		s := t.shardOf(reqs[i].TxnID)
-		if s == nil {
-			w.finish(Result{Err: kerr.NotCoordinator})
-			continue
-		}
-		s.submit(item{w: w, ev: reqs[i].Event})
+		t.shardOf(reqs[i].TxnID).submitOr(item{w: waiter{c, i}, ev: reqs[i].Event})
 	}
 	return c
 }
@@ -171,57 +103,13 @@ func (t *Txns) Submit(reqs ...TxnRequest) *Call {
 // Tell hands an event over for which nobody waits, to the coordinator of one partition of TxnsTopic; it is dropped
 // where that is not here any more: the next coordinator writes the markers again.
 func (t *Txns) Tell(partition int32, ev txn.Event) {
-	t.mu.RLock()
-	s := t.mu.shards[partition]
-	t.mu.RUnlock()
-	if s != nil {
+	if s := t.at(partition); s != nil {
 		s.submit(item{ev: ev})
 	}
 }
 
-func (t *Txns) shardOf(id string) *shard {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if t.mu.parts == 0 {
-		return nil
-	}
-	return t.mu.shards[PartitionFor(id, t.mu.parts)]
-}
-
 // List asks every coordinator of this broker; each result holds []kmsg.ListTransactionsResponseTransactionState.
-func (t *Txns) List(ev txn.List) *Call {
-	all := t.all()
-	c := newCall(len(all))
-	for i, s := range all {
-		s.submit(item{w: waiter{c, i}, ev: ev})
-	}
-	return c
-}
+func (t *Txns) List(ev txn.List) *Call { return t.askAll(ev) }
 
 // Close stops every coordinator once what it has taken is appended and committed, or ctx ends.
-func (t *Txns) Close(ctx context.Context) error {
-	t.mu.Lock()
-	t.mu.closed = true
-	shards := t.mu.shards
-	t.mu.shards = map[int32]*shard{}
-	t.mu.Unlock()
-	for _, s := range shards {
-		s.drain()
-	}
-	done := make(chan struct{})
-	go func() {
-		t.wg.Wait()
-		close(done)
-	}()
-	var err error
-	select {
-	case <-done:
-	case <-ctx.Done():
-		err = fmt.Errorf("flush transactions: %w", ctx.Err())
-	}
-	for _, s := range shards {
-		s.stop()
-	}
-	<-done
-	return err
-}
+func (t *Txns) Close(ctx context.Context) error { return t.close(ctx, "flush transactions") }

@@ -41,7 +41,8 @@ func oneTxn(l Log) *txns {
 		},
 		Forget: func(partition int32, load uint64) { x.say("forget %d", load) },
 	})
-	x.Txns.mu.parts, x.Txns.mu.version = 1, 2
+	x.Txns.mu.parts = 1
+	x.Txns.version.Store(2)
 	x.Lead(0, l)
 	return x
 }
