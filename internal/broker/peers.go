@@ -189,7 +189,7 @@ func (b *Broker) seeds() []string {
 	}
 	for _, x := range b.ctl.Image().Brokers() {
 		if e, ok := x.Endpoint(config.PeerListenerName); ok && b.peers.Engine != "" {
-			out = append(out, net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))))
+			out = append(out, e.Address())
 		}
 	}
 	return out

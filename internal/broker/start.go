@@ -227,20 +227,7 @@ func (b *Broker) awaitController(ctx context.Context, known string) error {
 // follow lets partitions and groups hear of every change of the metadata, the present state first.
 func (b *Broker) follow() {
 	b.groups = shard.NewGroups(groupOptions(b.o.Static, b.log))
-	b.set.OnLeadership(shard.GroupsTopic, func(c partition.LeadershipChange) {
-		n := c.Partition.TopicPartition().Partition
-		if !c.Leads {
-			b.groups.Lose(n)
-			return
-		}
-		log, err := c.Partition.Coordinator()
-		if err != nil {
-			// Lost again before we came to it; the next change says so.
-			b.groups.Lose(n)
-			return
-		}
-		b.groups.Lead(n, log)
-	})
+	b.coordinate(shard.GroupsTopic, b.groups)
 	b.newTxns()
 	b.set.Start()
 	b.member = b.newMember()

@@ -165,8 +165,10 @@ func newLog(s *config.Static, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, o))
 }
 
+// ms is a configured number of milliseconds.
+func ms(n int32) time.Duration { return time.Duration(n) * time.Millisecond }
+
 func groupOptions(s *config.Static, log *slog.Logger) shard.Options {
-	ms := func(n int32) time.Duration { return time.Duration(n) * time.Millisecond }
 	c := group.DefaultConfig()
 	c.MinSessionTimeout = ms(config.GroupMinSessionTimeoutMs.Static(s))
 	c.MaxSessionTimeout = ms(config.GroupMaxSessionTimeoutMs.Static(s))

@@ -2,9 +2,6 @@ package broker
 
 import (
 	"context"
-	"net"
-	"strconv"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -19,7 +16,6 @@ import (
 // newTxns makes the transaction coordinators and what writes their markers. Neither does anything before this broker
 // leads a partition of __transaction_state, which is after the API's environment was made.
 func (b *Broker) newTxns() {
-	ms := func(n int32) time.Duration { return time.Duration(n) * time.Millisecond }
 	c := txn.DefaultConfig()
 	c.MaxTimeout = ms(config.TransactionMaxTimeoutMs.Static(b.o.Static))
 	c.IDExpiration = ms(config.TransactionalIDExpirationMs.Static(b.o.Static))
@@ -39,18 +35,27 @@ func (b *Broker) newTxns() {
 		o.Pool = b.peers.pool
 	}
 	b.markers = marker.New(o)
-	b.set.OnLeadership(shard.TxnsTopic, func(c partition.LeadershipChange) {
+	b.coordinate(shard.TxnsTopic, b.txns)
+}
+
+// coordinators are what runs on the partitions of a topic that this broker leads.
+type coordinators interface {
+	Lead(partition int32, log shard.Log)
+	Lose(partition int32)
+}
+
+// coordinate lets coordinators hear of the leadership of their topic's partitions.
+func (b *Broker) coordinate(topic string, cs coordinators) {
+	b.set.OnLeadership(topic, func(c partition.LeadershipChange) {
 		n := c.Partition.TopicPartition().Partition
-		if !c.Leads {
-			b.txns.Lose(n)
-			return
+		if c.Leads {
+			if log, err := c.Partition.Coordinator(); err == nil {
+				cs.Lead(n, log)
+				return
+			}
+			// Lost again before we came to it; the next change says so.
 		}
-		log, err := c.Partition.Coordinator()
-		if err != nil {
-			b.txns.Lose(n) // lost again before we came to it; the next change says so
-			return
-		}
-		b.txns.Lead(n, log)
+		cs.Lose(n)
 	})
 }
 
@@ -64,5 +69,5 @@ func (b *Broker) ask(ctx context.Context, node int32, req kmsg.Request) (kmsg.Re
 	if !ok {
 		return nil, kerr.BrokerNotAvailable
 	}
-	return b.peers.pool.Do(ctx, net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))), req)
+	return b.peers.pool.Do(ctx, e.Address(), req)
 }

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"net"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -257,7 +255,7 @@ func (w *Writer) address(id int32) (string, bool) {
 		return "", false
 	}
 	e, ok := b.Endpoint(config.PeerListenerName)
-	return net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))), ok
+	return e.Address(), ok
 }
 
 // request is the jobs as one message; the answer keeps their order.

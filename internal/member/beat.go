@@ -87,7 +87,7 @@ func (m *Member) self() string {
 	addr := ""
 	for _, e := range m.o.Registration().Endpoints {
 		if e.Listener == config.PeerListenerName {
-			addr = address(e)
+			addr = e.Address()
 		}
 	}
 	if addr != "" { // before the listeners are open there is none yet

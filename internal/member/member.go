@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -191,7 +189,7 @@ func (m *Member) refusal(r control.Registration, code int16) error {
 	case errors.Is(e, kerr.DuplicateBrokerRegistration):
 		where := ""
 		if b := im.Broker(r.ID); b != nil && len(b.Endpoints) > 0 {
-			where = " at " + address(b.Endpoints[0])
+			where = " at " + b.Endpoints[0].Address()
 		}
 		return fmt.Errorf("broker id %d is taken: a broker with this id is running%s; choose another node.id: %w", r.ID, where, e)
 	case errors.Is(e, kerr.InconsistentClusterID):
@@ -201,8 +199,6 @@ func (m *Member) refusal(r control.Registration, code int16) error {
 	}
 	return fmt.Errorf("register broker %d: refused by the controller: %w", r.ID, e)
 }
-
-func address(e meta.Endpoint) string { return net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))) }
 
 var protocolCodes = map[string]int16{"PLAINTEXT": 0, "SSL": 1, "SASL_PLAINTEXT": 2, "SASL_SSL": 3}
 

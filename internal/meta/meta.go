@@ -3,6 +3,8 @@ package meta
 import (
 	"encoding/base64"
 	"fmt"
+	"net"
+	"strconv"
 )
 
 // UUID is Kafka's 16-byte id of a topic, a log directory or a broker incarnation.
@@ -67,6 +69,9 @@ type Endpoint struct {
 	Port     int32  `json:"port"`
 	Protocol string `json:"protocol"` // PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL
 }
+
+// Address is host:port for net.Dial.
+func (e Endpoint) Address() string { return net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))) }
 
 // Broker is one broker's registration.
 type Broker struct {

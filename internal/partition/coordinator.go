@@ -35,19 +35,16 @@ func (c *Coordinator) Partition() *Partition { return c.p }
 
 // Append writes a batch of the coordinator's own records. It is not committed yet: see OnCommitted. The
 // batch is patched in place and not kept.
-func (c *Coordinator) Append(b batch.Batch) (base, end int64, err error) {
-	a, err := c.p.Append(AppendRequest{
-		Records: b, Acks: AcksAll, LeaderEpoch: c.epoch, Version: maxProduce, Coordinator: true, NowMs: c.p.set.now(),
-	})
-	if err != nil {
-		return 0, 0, err
-	}
-	return a.Base, a.End, nil
-}
+func (c *Coordinator) Append(b batch.Batch) (base, end int64, err error) { return c.append(b, 0) }
 
 // AppendMarker writes a transaction marker into this partition, checked by the rules of the transaction version. Errors
 // are those of Append; INVALID_PRODUCER_EPOCH and TRANSACTION_COORDINATOR_FENCED say that the marker is late.
 func (c *Coordinator) AppendMarker(b batch.Batch, txnVersion int16) (base, end int64, err error) {
+	return c.append(b, txnVersion)
+}
+
+// append writes a batch under the epoch; txnVersion counts for a marker only.
+func (c *Coordinator) append(b batch.Batch, txnVersion int16) (base, end int64, err error) {
 	a, err := c.p.Append(AppendRequest{
 		Records: b, Acks: AcksAll, LeaderEpoch: c.epoch, Version: maxProduce, Coordinator: true, TxnVersion: txnVersion, NowMs: c.p.set.now(),
 	})

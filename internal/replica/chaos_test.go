@@ -56,7 +56,7 @@ func (n *node) dialThrough(x *cuts) func(ctx context.Context, addr string) (link
 	return func(ctx context.Context, addr string) (link, error) {
 		to := int32(0)
 		for _, o := range n.c.nodes {
-			if b := n.c.image().Broker(o.id); b != nil && len(b.Endpoints) > 0 && hostPort(b.Endpoints[0]) == addr {
+			if b := n.c.image().Broker(o.id); b != nil && len(b.Endpoints) > 0 && b.Endpoints[0].Address() == addr {
 				to = o.id
 			}
 		}

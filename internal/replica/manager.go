@@ -188,7 +188,7 @@ func (m *Manager) addr(id int32) string {
 	if !ok {
 		return ""
 	}
-	return hostPort(e)
+	return e.Address()
 }
 
 // spreadLocked deals the partitions out anew when num.replica.fetchers has changed.

@@ -1,9 +1,6 @@
 package replica
 
 import (
-	"net"
-	"strconv"
-
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-mq/milena/internal/config"
@@ -15,8 +12,6 @@ const (
 	fetchVersion       = 17
 	listOffsetsVersion = 7
 )
-
-func hostPort(e meta.Endpoint) string { return net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))) }
 
 // limits are the keys that shape a fetch, read for each one: all may change while the broker runs.
 type limits struct {
